@@ -1,0 +1,1 @@
+"""Surveys and files: schema, archive, ingest, results and queries."""

@@ -1,0 +1,1 @@
+"""Readers: each yields tables of one declared form from one kind of source."""

@@ -1,0 +1,1 @@
+"""Survey descriptions, one TOML file each."""

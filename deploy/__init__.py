@@ -1,0 +1,1 @@
+"""Clusters: where the workers come from."""

@@ -1,0 +1,1 @@
+"""Kernels: arrays and mathematics, nothing of Dask, xarray, Zarr or files."""

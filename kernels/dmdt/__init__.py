@@ -1,0 +1,1 @@
+"""dm-dt histograms, references and scores."""

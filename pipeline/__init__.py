@@ -1,0 +1,35 @@
+"""skytrawl: find what is odd in a whole sky survey."""
+
+from importlib import import_module
+from typing import Any
+
+if __name__ != "skytrawl":
+    raise ImportError(
+        f"this package is 'skytrawl', not {__name__!r}: run Python outside the repository root, "
+        "or install it with `pip install -e .` and `import skytrawl`"
+    )
+
+__version__ = "0.1.0"
+
+# Public names and the modules they live in; loaded at first use, so that `import skytrawl` stays light.
+_PUBLIC = {
+    "open_archive": "skytrawl.catalogs.archive",
+    "open_results": "skytrawl.catalogs.results",
+    "ingest": "skytrawl.catalogs.ingest",
+    "validate": "skytrawl.catalogs.validate",
+    "run": "skytrawl.runner",
+    "plan": "skytrawl.plan",
+    "SkytrawlError": "skytrawl.errors",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'skytrawl' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,23 @@
+"""Fixtures of the whole suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Folder of the reference sets that may not ship with the package."""
+    folder = os.environ.get("SKYTRAWL_REFERENCE_DATA")
+    if not folder:
+        pytest.skip("SKYTRAWL_REFERENCE_DATA does not name a folder with the reference sets")
+    path = Path(folder)
+    if not (path / "lightcurves").is_dir():
+        pytest.fail(f"SKYTRAWL_REFERENCE_DATA={folder} has no folder 'lightcurves'")
+    return path
