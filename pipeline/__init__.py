@@ -18,7 +18,7 @@ _PUBLIC = {
     "ingest": "skytrawl.catalogs.ingest",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",
-    "plan": "skytrawl.plan",
+    "plan": "skytrawl.planner",
     "SkytrawlError": "skytrawl.errors",
 }
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-
 from skytrawl.errors import ParameterError
 
 T = TypeVar("T")
@@ -327,7 +326,7 @@ def type_name(annotation: Any) -> str:
     if origin is typing.Literal:
         return f"one of {_listed(arguments)}"
     if origin in (tuple, list, Sequence):
-        if len(arguments) == 2 and arguments[1] is Ellipsis or origin is not tuple:
+        if (len(arguments) == 2 and arguments[1] is Ellipsis) or origin is not tuple:
             return f"a list (each {type_name(arguments[0])})"
         return "(" + ", ".join(type_name(a) for a in arguments) + ")"
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
