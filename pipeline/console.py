@@ -1,0 +1,134 @@
+"""What a terminal shows: progress bars, tables, and errors in one form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skytrawl.runner import Progress
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console; plain text when the output is no terminal, wide enough for a table row."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 140)
+
+
+def say(text: str) -> None:
+    """One line to standard error, so that standard output stays clean for data."""
+    console(stderr=True).print(text, markup=False)
+
+
+def cell(value: Any) -> str:
+    """One value as a table shows it: 4 significant decimals, bytes as text, NaN as a dash."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return "-"
+        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
+    if isinstance(value, np.ndarray):
+        return " ".join(cell(item) for item in value.ravel()[:8]) + (" …" if value.size > 8 else "")
+    return str(value)
+
+
+def show_columns(title: str, columns: Mapping[str, np.ndarray], *, hide: Sequence[str] = ()) -> None:
+    """Print columns of equal length as a table, one row an object."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    names = [name for name in columns if name not in hide]
+    for name in names:
+        numeric = np.asarray(columns[name]).dtype.kind in "iufb"
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    rows = len(columns[names[0]]) if names else 0
+    for row in range(rows):
+        table.add_row(*(cell(columns[name][row]) for name in names))
+    console().print(table)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print names and values as a two-column table."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(str(name), str(value))
+    console().print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON for machines; NaN becomes null, as JSON has no NaN."""
+    sys.stdout.write(json.dumps(plain_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def plain_json(value: Any) -> Any:
+    """The JSON form of arrays, bytes and NaN inside any nesting."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [plain_json(item) for item in value.tolist()]
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain_json(value.item())
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} PB"
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
+    """Show the progress of a run: partitions done, rate in observations a second, time left.
+
+    Yields
+    ------
+    callable
+        To be handed to `skytrawl.run` as `progress`.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+    from rich.progress import TimeRemainingColumn
+
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("partitions · {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def update(event: Progress) -> None:
+            rate = event.observations / event.seconds if event.seconds > 0 else 0.0
+            text = f"{rate:,.0f} observations/s" + (f" · {event.failed} failed" if event.failed else "")
+            bar.update(task, total=event.total, completed=event.done, rate=text)
+
+        yield update
