@@ -1,0 +1,169 @@
+"""Bytes by key below one root folder, with the few atomic operations that archives and results rest on.
+
+Everything that is not read by another program through plain Zarr goes through :class:`Storage`, so that an
+object store needs one class of the same shape: whole reads, ranged reads, listing, exclusive creation, replacement.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial"
+Keys = list[str]  # inside the class the name list is its method
+
+
+class Storage:
+    """Bytes by key below one local folder.
+
+    A key is a relative path with forward slashes. A write is complete or absent: bytes go to a temporary name in
+    the same folder, are flushed to the disk and then take their final name. Instances are small and picklable.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder that holds all keys; created by the first write.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    def __repr__(self) -> str:
+        return f"Storage({str(self.root)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and other.root == self.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def path(self, key: str) -> Path:
+        """Local file of a key.
+
+        Raises
+        ------
+        ValueError
+            If the key is empty, absolute or leaves the root.
+        """
+        parts = key.split("/")
+        if not key or key.endswith(PARTIAL) or any(part in ("", ".", "..") for part in parts):
+            raise ValueError(f"{key!r} is not a storage key: use relative names joined by single slashes")
+        return self.root.joinpath(*parts)
+
+    def child(self, prefix: str) -> "Storage":
+        """The storage whose root is a folder of this one."""
+        return Storage(self.path(prefix))
+
+    def read(self, key: str) -> bytes:
+        """All bytes of a key; FileNotFoundError if it is absent."""
+        with open(self.path(key), "rb", buffering=0) as file:
+            return file.readall()
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`; a negative `start` counts from the end (clipped to the beginning)."""
+        with open(self.path(key), "rb", buffering=0) as file:
+            if start < 0:
+                start = max(0, os.fstat(file.fileno()).st_size + start)
+            file.seek(start)
+            # A raw read may return less than asked for large requests.
+            parts = []
+            while length > 0 and (part := file.read(length)):
+                parts.append(part)
+                length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def exists(self, key: str) -> bool:
+        """Whether the key holds bytes (zero bytes count)."""
+        return self.path(key).is_file()
+
+    def size(self, key: str) -> int | None:
+        """Number of bytes, or None if the key is absent."""
+        try:
+            return self.path(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def list(self, prefix: str = "") -> Keys:
+        """Sorted keys in the folder `prefix` and below, without unfinished writes."""
+        top = self.path(prefix.rstrip("/")) if prefix else self.root
+        keys = []
+        for folder, _, names in os.walk(top):
+            relative = Path(folder).relative_to(self.root).as_posix()
+            head = "" if relative == "." else relative + "/"
+            keys.extend(head + name for name in names if not name.endswith(PARTIAL))
+        return sorted(keys)
+
+    def names(self, prefix: str) -> Keys:
+        """Sorted names directly in the folder `prefix`, without unfinished writes; empty if there is no folder."""
+        try:
+            return sorted(name for name in os.listdir(self.path(prefix)) if not name.endswith(PARTIAL))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, key: str) -> None:
+        """Remove a key; an absent key is no error."""
+        self.path(key).unlink(missing_ok=True)
+
+    def write_new(self, key: str, data: bytes | Sequence[bytes]) -> None:
+        """Create a key that must not exist yet, atomically.
+
+        Raises
+        ------
+        FileExistsError
+            If the key exists, also when another process creates it at the same moment.
+        """
+        target = self.path(key)
+        with self._temporary(target, data, flush=True) as temporary:
+            # link() fails when the name exists; rename() would replace it.
+            os.link(temporary, target)
+        _flush_folder(target.parent)
+
+    def replace(self, key: str, data: bytes | Sequence[bytes], flush: bool = True) -> None:
+        """Create or replace a key atomically; `flush` waits until the disk has it."""
+        target = self.path(key)
+        with self._temporary(target, data, flush) as temporary:
+            os.replace(temporary, target)
+        if flush:
+            _flush_folder(target.parent)
+
+    def sweep(self, older_than: float) -> int:
+        """Remove unfinished writes that are older than `older_than` seconds; returns how many."""
+        count = 0
+        limit = time.time() - older_than
+        for path in self.root.rglob("*" + PARTIAL):
+            if path.stat().st_mtime < limit:
+                path.unlink(missing_ok=True)
+                count += 1
+        return count
+
+    @contextmanager
+    def _temporary(self, target: Path, data: bytes | Sequence[bytes], flush: bool) -> Iterator[Path]:
+        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+        chunks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+        try:
+            try:
+                file = open(temporary, "xb", buffering=0)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = open(temporary, "xb", buffering=0)
+            with file:
+                for chunk in chunks:
+                    view = memoryview(chunk)
+                    while len(view):
+                        view = view[file.write(view) :]
+                if flush:
+                    os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without this a power loss can forget the new name although the bytes are on the disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
