@@ -14,7 +14,7 @@ from skytrawl.catalogs.block import Block, structure_issues
 from skytrawl.catalogs.shards import SlotFile, SlotLayout
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import PARTITION, Version, content_hash
-from skytrawl.errors import ArchiveError, SchemaError
+from skytrawl.errors import ArchiveError, NotAnArchiveError
 
 FORMAT = 1
 OBJECT_SLOT, OBSERVATION_SLOT = 65_536, 4_194_304
@@ -31,6 +31,23 @@ def inner_rows(slot: int, axis: str) -> int:
     while slot % inner:
         inner -= 1
     return inner
+
+
+def slots_for(n_objects: int, n_observations: int) -> tuple[int, int]:
+    """Rows of an object slot and of an observation slot that fit the largest partition of an archive.
+
+    Powers of two, at least 64 and 256, at most the defaults of a survey-scale archive.
+
+    Parameters
+    ----------
+    n_objects, n_observations : int
+        Of the largest partition.
+    """
+
+    def fit(count: int, least: int, most: int) -> int:
+        return min(most, max(least, 1 << max(0, count - 1).bit_length()))
+
+    return fit(n_objects, 64, OBJECT_SLOT), fit(n_observations, 256, OBSERVATION_SLOT)
 
 
 class ArchiveWriter:
@@ -331,8 +348,6 @@ def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
         With a remedy, for a missing path, a plain folder, a foreign Zarr store, the other kind of store, a format
         that this release does not know.
     """
-    from skytrawl.errors import NotAnArchiveError
-
     root = storage.root
     opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}
     if not root.exists():
@@ -373,4 +388,4 @@ def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
     return attrs
 
 
-__all__ = ["ArchiveWriter", "SchemaError", "group_metadata", "inner_rows", "read_attrs"]
+__all__ = ["ArchiveWriter", "group_metadata", "inner_rows", "read_attrs", "slots_for"]
