@@ -7,7 +7,7 @@ object store needs one class of the same shape: whole reads, ranged reads, listi
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,9 +96,9 @@ class Storage:
         return sorted(keys)
 
     def names(self, prefix: str) -> Keys:
-        """Sorted names directly in the folder `prefix`, without unfinished writes; empty if there is no folder."""
+        """Sorted names directly in the folder `prefix` ("" is the root), without unfinished writes; may be empty."""
         try:
-            return sorted(name for name in os.listdir(self.path(prefix)) if not name.endswith(PARTIAL))
+            return sorted(name for name in os.listdir(self.path(prefix) if prefix else self.root) if not name.endswith(PARTIAL))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -106,7 +106,7 @@ class Storage:
         """Remove a key; an absent key is no error."""
         self.path(key).unlink(missing_ok=True)
 
-    def write_new(self, key: str, data: bytes | Sequence[bytes]) -> None:
+    def write_new(self, key: str, data: bytes | Iterable[bytes]) -> None:
         """Create a key that must not exist yet, atomically.
 
         Raises
@@ -120,7 +120,7 @@ class Storage:
             os.link(temporary, target)
         _flush_folder(target.parent)
 
-    def replace(self, key: str, data: bytes | Sequence[bytes], flush: bool = True) -> None:
+    def replace(self, key: str, data: bytes | Iterable[bytes], flush: bool = True) -> None:
         """Create or replace a key atomically; `flush` waits until the disk has it."""
         target = self.path(key)
         with self._temporary(target, data, flush) as temporary:
@@ -139,7 +139,7 @@ class Storage:
         return count
 
     @contextmanager
-    def _temporary(self, target: Path, data: bytes | Sequence[bytes], flush: bool) -> Iterator[Path]:
+    def _temporary(self, target: Path, data: bytes | Iterable[bytes], flush: bool) -> Iterator[Path]:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         chunks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
         try:
