@@ -1,5 +1,6 @@
 """An archive as its jobs see it: partitions that are read as blocks of arrays."""
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -62,10 +63,17 @@ class Archive:
         return cls(storage, attrs, found)
 
     @staticmethod
-    @lru_cache(maxsize=8)
     def cached(path: str, number: int) -> "Archive":
-        """The opened version, kept for the life of the process (versions never change)."""
-        return Archive.open(path, number)
+        """The opened version, kept for the life of the process.
+
+        A published version never changes; a folder that was removed and made again is noticed.
+        """
+        file = os.path.join(path, "versions", f"{number:08d}.npz")
+        try:
+            state = os.stat(file)
+        except OSError:
+            return Archive.open(path, number)  # names what is wrong
+        return _opened(path, number, (state.st_ino, state.st_mtime_ns, state.st_size))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive.cached, (str(self.path), self.version.number)
@@ -214,6 +222,11 @@ class Archive:
                 f"{offsets[-1]} do not ascend within the {n_observations} rows of the partition"
             )
         return offsets
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, number: int, state: tuple[int, ...]) -> Archive:
+    return Archive.open(path, number)
 
 
 def open_archive(path: str | Path, version: int | None = None, chunks: Any = None) -> "xr.DataTree":

@@ -27,7 +27,9 @@ def healpix_of(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     wrong = ~np.isfinite(ra) | ~np.isfinite(dec) | (np.abs(dec) > 90)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"row {row} has no position on the sky: ra {ra.flat[row]}, dec {dec.flat[row]} degrees")
+        raise ValueError(
+            f"row {row} has no position on the sky: ra {ra.flat[row]}, dec {dec.flat[row]} degrees"
+        )
     if not ra.size:
         return np.zeros(ra.shape, np.uint64)
     from astropy.coordinates import Latitude, Longitude

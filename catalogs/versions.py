@@ -8,6 +8,7 @@ interrupted append leaves nothing that a reader sees.
 import hashlib
 import io
 import json
+import os
 import time
 import zipfile
 from collections.abc import Mapping
@@ -169,6 +170,8 @@ def publish(storage: Storage, version: Version) -> None:
             f"{storage.root}: version {version.number} was published by another writer in the meantime. "
             "Open the archive again and repeat the append on top of it"
         ) from None
+    # xarray names Dask arrays by path and modification time; two versions must never share a name in one graph.
+    os.utime(storage.root)
 
 
 def reserve_slots(storage: Storage, n_object_slots: int, n_observation_slots: int) -> tuple[int, int]:

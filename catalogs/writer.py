@@ -339,17 +339,16 @@ def group_metadata(attrs: Mapping[str, Any]) -> bytes:
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}, indent=2).encode()
 
 
-def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
-    """The skytrawl attributes of the root group of a store.
+def store_attrs(storage: Storage) -> dict[str, Any]:
+    """The skytrawl attributes of the root group of a store of any kind.
 
     Raises
     ------
     NotAnArchiveError
-        With a remedy, for a missing path, a plain folder, a foreign Zarr store, the other kind of store, a format
-        that this release does not know.
+        With a remedy, for a missing path, a plain folder, a foreign Zarr store, a format that this release does
+        not know.
     """
     root = storage.root
-    opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}
     if not root.exists():
         raise NotAnArchiveError(
             f"{root} does not exist: check the path, or make an archive with `skytrawl ingest`"
@@ -375,12 +374,6 @@ def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
             f"{root} is a Zarr store of another program: it lacks the skytrawl attributes. "
             "Bring its light curves in with `skytrawl ingest`"
         )
-    if attrs["kind"] != kind:
-        hint = opener.get(attrs["kind"])
-        raise NotAnArchiveError(
-            f"{root} is a skytrawl store of kind {attrs['kind']!r}, not {kind!r}"
-            + (f": open it with {hint}" if hint else "")
-        )
     if not isinstance(attrs.get("format"), int) or attrs["format"] > FORMAT:
         raise NotAnArchiveError(
             f"{root} has format {attrs.get('format')!r}, this release reads up to {FORMAT}: update skytrawl"
@@ -388,4 +381,16 @@ def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
     return attrs
 
 
-__all__ = ["ArchiveWriter", "group_metadata", "inner_rows", "read_attrs", "slots_for"]
+def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
+    """The skytrawl attributes of a store that must be of this kind; NotAnArchiveError with a remedy otherwise."""
+    attrs = store_attrs(storage)
+    if attrs["kind"] != kind:
+        opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}.get(attrs["kind"])
+        raise NotAnArchiveError(
+            f"{storage.root} is a skytrawl store of kind {attrs['kind']!r}, not {kind!r}"
+            + (f": open it with {opener}" if opener else "")
+        )
+    return attrs
+
+
+__all__ = ["ArchiveWriter", "group_metadata", "inner_rows", "read_attrs", "slots_for", "store_attrs"]
