@@ -182,7 +182,7 @@ REQUIRED = tuple(name for name, variable in VARIABLES.items() if not variable.op
 _BY_SHORT = {variable.short: name for name, variable in VARIABLES.items()}
 
 QUANTITIES = ("magnitude", "flux")
-PHOTOMETRY = ("total", "difference", "forced difference")
+PHOTOMETRY = ("total", "difference", "forced difference", "mixed")
 SCALES = ("utc", "tai", "tt", "tdb")
 REFERENCE_POSITIONS = ("geocenter", "heliocenter", "barycenter", "topocenter", "unknown")
 
