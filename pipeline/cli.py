@@ -1,0 +1,258 @@
+"""The command line: `skytrawl demo | ingest | info | plan | run | query`.
+
+Job options come from the parameter dataclass of each job; nothing heavy is imported before a command needs it.
+Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+from skytrawl import __version__
+from skytrawl.errors import SkytrawlError
+from skytrawl.job import get_job, job_names
+from skytrawl.params import ParameterInfo, parameters_of
+
+FAILED_PARTITIONS = 3
+
+# Command -> "module:function"; the module is imported when the command runs or shows its help.
+_COMMANDS = {
+    "demo": "skytrawl.cli_data:demo",
+    "ingest": "skytrawl.cli_data:ingest",
+    "info": "skytrawl.cli_data:info",
+    "plan": "skytrawl.cli:plan",
+    "query": "skytrawl.cli_query:query",
+    "reference": "skytrawl.cli_reference:reference",
+    "run": "skytrawl.cli:run",
+}
+
+
+class Lazy(click.Group):
+    """The top-level group: finds a command's module when asked for it and reports errors in one form."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an expected error is one message, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except SkytrawlError as error:
+            if os.environ.get("SKYTRAWL_TRACEBACK"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:  # `skytrawl query ... | head`
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="skytrawl")
+def main() -> None:
+    """Find what is odd in a whole sky survey.
+
+    Light curves go into an archive (ingest), detectors run over it (plan, run), and ranked anomalies come
+    out (query). Start with `skytrawl demo`.
+    """
+
+
+def job_option(info: ParameterInfo) -> click.Option:
+    """The command-line option of one job parameter, with default, unit and allowed values in its help."""
+    name = "--" + info.name.replace("_", "-")
+    text = info.help
+    if info.unit:
+        text += f" [{info.unit}]"
+    if info.choices:
+        text += f" ({', '.join(map(str, info.choices))})"
+    if info.is_flag:
+        return click.Option(
+            [f"{name}/--no-{name[2:]}", info.name], default=info.default, help=text, show_default=True
+        )
+    shown = "required" if info.required else _default_text(info.default)
+    # Text is passed on as it stands: `skytrawl.params` coerces and checks it for every face alike.
+    return click.Option(
+        [name, info.name],
+        default=None,
+        metavar=info.type_name.upper() if len(info.type_name) < 20 else "VALUE",
+        help=f"{text}  [default: {shown}]" if not info.required else f"{text}  [required]",
+    )
+
+
+def _default_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None or value == "" else str(value)
+
+
+class JobGroup(click.Group):
+    """A group with one command a job: `skytrawl run JOB ...`."""
+
+    def __init__(self, *, action: Callable[..., None], common: list[click.Parameter], **more: Any) -> None:
+        super().__init__(**more)
+        self.action = action
+        self.common = common
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all jobs."""
+        return list(job_names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Build the command of a job from its parameters."""
+        job = get_job(cmd_name)  # raises with the nearest name
+
+        def call(**words: Any) -> None:
+            names = {info.name for info in parameters_of(job.parameters)}
+            given = {
+                name: value
+                for name, value in words.items()
+                if name in names
+                and click.get_current_context().get_parameter_source(name)
+                is not click.core.ParameterSource.DEFAULT
+            }
+            self.action(job.name, given, **{name: words[name] for name in words if name not in names})
+
+        options = [job_option(info) for info in parameters_of(job.parameters)]
+        return click.Command(
+            cmd_name, params=[*self.common, *options], callback=call, help=job.summary, short_help=job.summary
+        )
+
+
+def _parameters(job: str, config: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a configuration file, overridden by those of the command line."""
+    from skytrawl.params import read_toml
+
+    return {**(read_toml(config, job) if config else {}), **given}
+
+
+_ARCHIVE = click.Argument(["archive"], type=click.Path())
+_CONFIG = click.Option(["--config"], type=click.Path(), help="TOML file with job parameters, or a table of them.")
+_CLUSTER: list[click.Parameter] = [
+    click.Option(
+        ["--cluster"],
+        default="local",
+        show_default=True,
+        help="'local' (processes), 'threads' (inside this process) or a scheduler address.",
+    ),
+    click.Option(["--workers"], type=int, help="Worker processes.  [default: one a core]"),
+    click.Option(["--threads"], type=int, help="Threads of each worker.  [default: 1]"),
+]
+_VERSION = click.Option(["--version"], type=int, help="Version of the archive.  [default: the latest]")
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON for machines.")
+
+
+def _run(
+    job: str,
+    given: dict[str, Any],
+    archive: str,
+    out: str,
+    config: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from skytrawl.console import progress_bar, say, show_facts, show_json
+    from skytrawl.runner import run as run_job
+
+    with progress_bar(job) as progress:
+        summary = run_job(
+            job,
+            archive,
+            out,
+            progress=progress,
+            announce=say,
+            **options,
+            **_parameters(job, config, given),
+        )
+    if as_json:
+        show_json(summary.to_dict())
+    else:
+        show_facts(f"{job} → {out}", summary.facts())
+        for failure in summary.failed:
+            say(f"failed: {failure}")
+    if summary.failed:
+        say("retry them with --retry-failed")
+        raise click.exceptions.Exit(FAILED_PARTITIONS)
+
+
+run = JobGroup(
+    name="run",
+    action=_run,
+    common=[
+        _ARCHIVE,
+        click.Argument(["out"], type=click.Path()),
+        _CONFIG,
+        *_CLUSTER,
+        click.Option(
+            ["--backend"],
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="Where kernels run; 'auto' is resolved on the workers and pinned.",
+        ),
+        _VERSION,
+        click.Option(["--retry-failed"], is_flag=True, help="Take only partitions that failed before."),
+        click.Option(["--replace"], is_flag=True, help="Start anew where parameters changed."),
+        click.Option(["--retries"], type=int, default=2, show_default=True, help="Retries of a partition."),
+        click.Option(
+            ["--stall-seconds"],
+            type=float,
+            default=1800.0,
+            show_default=True,
+            help="Give a task up after so long. [s]",
+        ),
+        click.Option(
+            ["--split-seconds"],
+            type=float,
+            default=60.0,
+            show_default=True,
+            help="Split partitions that would take longer. [s]",
+        ),
+        _JSON,
+    ],
+    help="Run a job over an archive: skytrawl run JOB ARCHIVE OUT. Runs that stopped are continued.",
+    short_help="Run a job over an archive; continues where it stopped.",
+)
+
+
+def _plan(
+    job: str, given: dict[str, Any], archive: str, config: str | None, as_json: bool, **options: Any
+) -> None:
+    from skytrawl.console import say, show_facts, show_json
+    from skytrawl.plan import plan as make_plan
+
+    found = make_plan(job, archive, **options, **_parameters(job, config, given))
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show_facts(f"plan of {job} over {archive}", found.facts())
+    if found.refused:
+        say(f"refused: {found.refused}")
+        raise click.exceptions.Exit(1)
+
+
+plan = JobGroup(
+    name="plan",
+    action=_plan,
+    common=[_ARCHIVE, _CONFIG, *_CLUSTER[1:], _VERSION, _JSON],
+    help="Show tasks, bytes and memory of a job before it runs: skytrawl plan JOB ARCHIVE.",
+    short_help="Show tasks, bytes and memory of a job before it runs.",
+)
+
+
+if __name__ == "__main__":
+    main()

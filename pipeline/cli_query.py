@@ -1,0 +1,111 @@
+"""`skytrawl query`: ranked, nearby, single or flagged objects of a results store, without loading it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from skytrawl.errors import ParameterError
+
+
+@click.command(name="query")
+@click.argument("results", type=click.Path())
+@click.option("--job", help="Job to ask, where the store holds several.")
+@click.option("--top", type=int, help="The N most interesting objects.  [default: 20]")
+@click.option("--by", help="Score to rank or flag by.  [default: the job's only ranked score]")
+@click.option(
+    "--cone",
+    type=(float, float, float),
+    metavar="RA DEC RADIUS",
+    help="Objects within RADIUS of a position, nearest first. [deg]",
+)
+@click.option("--object", "object_id", help="One object by its id.")
+@click.option("--flagged", is_flag=True, help="All flagged objects.")
+@click.option("--threshold", type=float, help="With --flagged: flag beyond this value, whatever the run used.")
+@click.option("--columns", help="Columns to show, with commas.  [default: all]")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    is_flag=False,
+    flag_value="-",
+    help="Write CSV to a file or, without a name, to standard output. With --flagged: the three columns "
+    "'object id, topic, score' without a header, as soraisam2020 writes its hits.",
+)
+@click.option("--topic", help="With --flagged --csv: the second column.  [default: the survey's name]")
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False),
+    help="Write a table: .parquet, .vot or .xml (VOTable), .ecsv or .csv.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def query(results: str, **words: Any) -> None:
+    """Ask a results store for ranked, nearby, single or flagged objects.
+
+    Without a question: the 20 most interesting objects.
+    """
+    questions = [name for name in ("top", "cone", "object_id", "flagged") if words[name] not in (None, False)]
+    if len(questions) > 1:
+        raise click.UsageError("ask one question: --top, --cone, --object or --flagged")
+    if words["threshold"] is not None and not words["flagged"]:
+        raise click.UsageError("--threshold goes with --flagged")
+    from skytrawl.catalogs.query import open_query
+
+    opened = open_query(results, words["job"])
+    names = [name.strip() for name in words["columns"].split(",")] if words["columns"] else None
+    if words["flagged"]:
+        title, columns = "flagged", _flagged(opened, words, names)
+    elif words["cone"]:
+        ra, dec, radius = words["cone"]
+        title = f"within {radius} deg of {ra} {dec}"
+        columns = opened.cone(ra, dec, radius, columns=names)
+    elif words["object_id"] is not None:
+        title, columns = f"object {words['object_id']}", opened.object(words["object_id"], columns=names)
+    else:
+        by = words["by"] or ", ".join(opened.scores())
+        title = f"top {words['top'] or 20} by {by}"
+        columns = opened.top(words["top"] or 20, words["by"], columns=names)
+    _deliver(title, columns, opened, words)
+
+
+def _flagged(opened: Any, words: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    import numpy as np
+
+    parts = list(opened.flagged(words["threshold"], words["by"], columns=names))
+    if not parts:
+        return {name: opened.run.read(0, (name,), slice(0, 0))[name] for name in names or opened.names}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _deliver(title: str, columns: dict[str, Any], opened: Any, words: dict[str, Any]) -> None:
+    if words["csv_path"] and words["flagged"]:
+        from skytrawl.catalogs.export import write_flagged_csv
+
+        write_flagged_csv(columns, words["csv_path"], topic=words["topic"], run=opened.run, by=words["by"])
+    elif words["csv_path"] or words["table"]:
+        from skytrawl.catalogs.export import write_table
+
+        path = words["table"] or words["csv_path"]
+        write_table(columns, path, units=opened.units(), format="csv" if words["csv_path"] else None)
+    elif words["as_json"]:
+        from skytrawl.console import show_json
+
+        show_json({"columns": columns, "units": opened.units(), "partitions_missing": opened.missing})
+    else:
+        from skytrawl.console import say, show_columns
+
+        show_columns(title, columns, hide=("healpix",) if words["columns"] is None else ())
+        if opened.missing:
+            say(f"{opened.missing} partitions are not done yet: their objects are missing here")
+
+
+def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Options such as ``time=mjd`` as a mapping; ParameterError for anything else."""
+    found = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not equals or not name or not column:
+            raise ParameterError(f"--column {pair!r}: write NAME=COLUMN, such as --column time=mjd")
+        found[name] = column
+    return found
