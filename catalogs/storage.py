@@ -98,7 +98,11 @@ class Storage:
     def names(self, prefix: str) -> Keys:
         """Sorted names directly in the folder `prefix` ("" is the root), without unfinished writes; may be empty."""
         try:
-            return sorted(name for name in os.listdir(self.path(prefix) if prefix else self.root) if not name.endswith(PARTIAL))
+            return sorted(
+                name
+                for name in os.listdir(self.path(prefix) if prefix else self.root)
+                if not name.endswith(PARTIAL)
+            )
         except (FileNotFoundError, NotADirectoryError):
             return []
 
