@@ -1,0 +1,240 @@
+"""Text tables with a header line: CSV, TSV, ECSV, tables with spaces; plain or gzip.
+
+pyarrow reads them where it is installed; the standard library does otherwise, with the same values. pyarrow also
+leaves to it whatever it refuses, so that a fault has one message.
+"""
+
+import csv
+import gzip
+import importlib.util
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, text_chunk
+from skytrawl.errors import IngestError
+
+_DELIMITERS = (",", "\t", ";", "|")
+_ECSV = "# %ECSV"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands above the data: names, units, delimiter, and how many lines it takes (the header line included)."""
+
+    names: tuple[str, ...]
+    units: dict[str, str]
+    delimiter: str
+    lines: int
+
+
+def header(source: Path, options: Options) -> Header:
+    """Column names, and units where the file is ECSV."""
+    found = layout(source, options)
+    return Header(found.names, found.units)
+
+
+def chunks(source: Path, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Rows in chunks of the columns in `kinds`."""
+    found = layout(source, options)
+    with_pyarrow = options.use_pyarrow
+    if with_pyarrow is None:
+        with_pyarrow = importlib.util.find_spec("pyarrow") is not None
+    if with_pyarrow and found.delimiter != " " and options.encoding.lower() in ("utf-8", "utf8"):
+        return _with_pyarrow(source, found, kinds, options)
+    return _with_csv(source, found, kinds, options)
+
+
+def layout(source: Path, options: Options) -> Layout:
+    """Read what stands above the data.
+
+    Raises
+    ------
+    IngestError
+        If the file is empty, or not of the encoding, or has doubled or empty column names.
+    """
+    comments: list[str] = []
+    lines = 0
+    with _open_text(source, options) as file:
+        line = ""
+        for line in _decoded(file, source, options):
+            lines += 1
+            if line.startswith("#"):
+                comments.append(line)
+            elif line.strip():
+                break
+        else:
+            raise IngestError(f"{source} is empty: a table needs a header line with column names, then rows")
+    units: dict[str, str] = {}
+    delimiter = options.delimiter
+    if comments and comments[0].startswith(_ECSV):
+        declared = _ecsv(source, comments)
+        units = {item["name"]: str(item["unit"]) for item in declared["datatype"] if item.get("unit")}
+        delimiter = delimiter or declared.get("delimiter", " ")
+    if delimiter is None:
+        counts = [line.count(option) for option in _DELIMITERS]
+        delimiter = _DELIMITERS[int(np.argmax(counts))] if max(counts) else " " if " " in line.strip() else ","
+    names = tuple(name.strip() for name in _split(line, delimiter))
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled or not all(names):
+        what = f"the column {doubled[0]!r} twice" if doubled else "a column without a name"
+        raise IngestError(f"{source} has {what} in its header line: give each column its own name")
+    return Layout(names, units, delimiter, lines)
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    line = line.rstrip("\r\n")
+    return next(csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True), [])
+
+
+def _ecsv(source: Path, comments: list[str]) -> dict[str, Any]:
+    from astropy.table.meta import get_header_from_yaml
+
+    lines = [comment[1:].removeprefix(" ").rstrip("\r\n") for comment in comments if comment.startswith("# ")]
+    try:
+        found: dict[str, Any] = get_header_from_yaml(lines[1:])
+    except Exception as error:  # the YAML package has its own family of errors
+        raise IngestError(f"{source}: the ECSV header cannot be read ({error}): write the file again") from None
+    return found
+
+
+def _open(source: Path) -> BinaryIO:
+    if source.suffix.lower() == ".gz":
+        return gzip.open(source, "rb")  # type: ignore[return-value]
+    return open(source, "rb")
+
+
+def _open_text(source: Path, options: Options) -> io.TextIOWrapper:
+    encoding = options.encoding
+    # A byte order mark is no part of the first name.
+    if encoding.lower() in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"
+    try:
+        return io.TextIOWrapper(_open(source), encoding=encoding, newline="")
+    except LookupError:
+        raise IngestError(f"{source}: Python knows no encoding {options.encoding!r}") from None
+
+
+def _decoded(file: io.TextIOWrapper, source: Path, options: Options) -> Iterator[str]:
+    """Lines, with a message for bytes that are not of the encoding and for broken gzip."""
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            if "\0" in line:
+                raise IngestError(
+                    f"{source}, line {number}: holds zero bytes, so it is no {options.encoding} text; a file of "
+                    "16-bit characters needs encoding='utf-16'"
+                )
+            yield line
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise IngestError(
+            f"{source}, near line {number + 1}: byte 0x{byte:02x} is no {options.encoding} text; name the encoding "
+            "of the file, such as encoding='latin-1' or 'utf-16', or convert it to UTF-8"
+        ) from None
+    except (EOFError, OSError) as error:
+        raise IngestError(f"{source}, near line {number + 1}: cannot be read ({error}): fetch it again") from None
+
+
+def _with_csv(
+    source: Path, found: Layout, kinds: Kinds, options: Options, first_row: int = 1
+) -> Iterator[Chunk]:
+    """Chunks by the standard library, from a row on."""
+    picks = [(name, found.names.index(name)) for name in kinds]
+    width = len(found.names)
+    texts: dict[str, list[str]] = {name: [] for name in kinds}
+    rows = 0
+    with _open_text(source, options) as file:
+        lines = _decoded(file, source, options)
+        for _ in range(found.lines):
+            next(lines)
+        # Runs of spaces are one delimiter: the spaces at the start of a field are skipped.
+        rest = (line.strip() for line in lines) if found.delimiter == " " else lines
+        reader = csv.reader(rest, delimiter=found.delimiter, skipinitialspace=True)
+        try:
+            for row in reader:
+                if not row or (len(row) == 1 and not row[0].strip() and width > 1):
+                    continue
+                rows += 1
+                if len(row) != width:
+                    raise IngestError(
+                        f"{source}, row {rows}: {len(row)} fields where the header line has {width}; the file is cut "
+                        "off or a text holds the delimiter without quotes: repair this row"
+                    )
+                if rows < first_row:
+                    continue
+                for name, index in picks:
+                    texts[name].append(row[index])
+                if rows - first_row + 1 == options.chunk_rows:
+                    yield text_chunk(first_row, texts, kinds)
+                    first_row = rows + 1
+                    texts = {name: [] for name in kinds}
+        except csv.Error as error:
+            raise IngestError(f"{source}, after row {rows}: {error}: repair the quotes of this row") from None
+    if rows >= first_row:
+        yield text_chunk(first_row, texts, kinds)
+
+
+def _with_pyarrow(source: Path, found: Layout, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Chunks by pyarrow; what it refuses is read again by the standard library from that row on."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    first_row = 1
+    try:
+        with _open(source) as file:
+            for _ in range(found.lines):
+                file.readline()
+            stream = pacsv.open_csv(
+                file,
+                read_options=pacsv.ReadOptions(
+                    block_size=max(1 << 16, 32 * options.chunk_rows), column_names=list(found.names)
+                ),
+                parse_options=pacsv.ParseOptions(delimiter=found.delimiter, newlines_in_values=True),
+                convert_options=pacsv.ConvertOptions(
+                    # Everything comes as text: one rule turns text into numbers, here and without pyarrow.
+                    column_types={name: pa.string() for name in found.names},
+                    include_columns=list(kinds),
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in stream:
+                if batch.num_rows:
+                    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                    yield _batch(first_row, columns, kinds)
+                    first_row += batch.num_rows
+            return
+    except (pa.ArrowInvalid, pa.ArrowKeyError, EOFError, OSError):
+        pass  # the standard library names the row, or reads what pyarrow does not know
+    yield from _with_csv(source, found, kinds, options, first_row)
+
+
+def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    done: dict[str, np.ndarray] = {}
+    slow: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        text = pc.utf8_trim_whitespace(columns[name])
+        if kind == "number":
+            lower = pc.utf8_lower(text)
+            filled = pc.if_else(pc.is_in(lower, value_set=pa.array(MISSING)), "nan", text)
+            try:
+                done[name] = pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False).copy()
+                continue
+            except pa.ArrowInvalid:
+                pass  # some text is no number: the slow way names the rows
+        elif kind in ("text", "decimal"):
+            width = max(1, pc.max(pc.binary_length(text)).as_py() or 1)
+            values = pc.cast(text, pa.binary()).to_numpy(zero_copy_only=False)
+            done[name] = values.astype(f"S{width}")
+            continue
+        slow[name] = columns[name].to_pylist()
+    chunk = text_chunk(first_row, slow, kinds)
+    chunk.columns = {name: done.get(name, chunk.columns.get(name)) for name in kinds}  # type: ignore[misc]
+    return chunk

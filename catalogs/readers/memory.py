@@ -1,0 +1,78 @@
+"""Tables in memory: a mapping of arrays, a data frame, an astropy table."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, text_chunk
+from skytrawl.errors import IngestError
+
+
+def header(source: Any, options: Options) -> Header:
+    """Column names, and units where columns have a ``unit``.
+
+    Raises
+    ------
+    IngestError
+        If the object is no table or its columns differ in length.
+    """
+    names = _names(source)
+    lengths = {name: len(source[name]) for name in names}
+    if len(set(lengths.values())) > 1:
+        raise IngestError(f"table in memory: the columns differ in length ({lengths})")
+    units = {name: str(source[name].unit) for name in names if getattr(source[name], "unit", None) is not None}
+    return Header(names, units)
+
+
+def chunks(source: Any, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Rows in chunks of the columns in `kinds`; floats keep their width."""
+    columns = {name: _plain(source[name]) for name in kinds}
+    rows = len(next(iter(columns.values()))) if columns else 0
+    for start in range(0, rows, options.chunk_rows):
+        yield _chunk(start, {name: col[start : start + options.chunk_rows] for name, col in columns.items()}, kinds)
+
+
+def _names(source: Any) -> tuple[str, ...]:
+    if isinstance(source, Mapping):
+        return tuple(source)
+    names = getattr(source, "colnames", None)
+    if names is None:
+        names = getattr(source, "columns", None)
+    if names is None:
+        raise IngestError(
+            f"a source is a path, a mapping of column names to arrays, a data frame or an astropy table, not "
+            f"{type(source).__name__}"
+        )
+    return tuple(str(name) for name in names)
+
+
+def _plain(column: Any) -> np.ndarray:
+    if isinstance(column, np.ma.MaskedArray):
+        column = column.filled(np.nan) if column.dtype.kind == "f" else column.astype(object).filled("")
+    values = np.asarray(column)
+    if values.ndim != 1:
+        raise IngestError(f"table in memory: columns have one dimension, not the shape {values.shape}")
+    return values
+
+
+def _chunk(start: int, columns: dict[str, np.ndarray], kinds: Kinds) -> Chunk:
+    done: dict[str, np.ndarray] = {}
+    slow: dict[str, list[str]] = {}
+    for name, values in columns.items():
+        kind = kinds[name]
+        if kind in ("number", "decimal") and values.dtype.kind in "fiub":
+            done[name] = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+            done[name] = done[name].astype(done[name].dtype.newbyteorder("="), copy=False)
+        elif kind == "integer" and values.dtype.kind in "iu":
+            done[name] = values.astype(np.int64)
+        else:
+            slow[name] = [_text(value) for value in values.tolist()]
+    chunk = text_chunk(start + 1, slow, kinds)
+    chunk.columns = {name: done.get(name, chunk.columns.get(name)) for name in kinds}  # type: ignore[misc]
+    return chunk
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:  # NaN stands for a missing text in data frames
+        return ""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,146 @@
+"""What all readers share: their records, and numbers from text by one rule."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# Texts (lower case, stripped) that stand for a missing number.
+MISSING = ("", "nan", "-nan", "+nan", "na", "n/a", "null", "none", "--", "\\n", "masked")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are opened.
+
+    Attributes
+    ----------
+    encoding : str
+        Of text files.
+    delimiter : str or None
+        Of text files; None takes the header line's most frequent of comma, tab, semicolon, bar, else spaces.
+    chunk_rows : int
+        Rows a chunk, about.
+    use_pyarrow : bool or None
+        For text files; None uses it where it is installed. The values are the same either way.
+    """
+
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    chunk_rows: int = 262_144
+    use_pyarrow: bool | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """Column names of a source and the units of those that state one."""
+
+    names: tuple[str, ...]
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Chunk:
+    """Some consecutive rows of a source.
+
+    Attributes
+    ----------
+    first_row : int
+        Number of the first row; the first row of a source is 1, the header line does not count.
+    columns : dict of str to array of shape (n,)
+        float64 or as delivered for numbers, fixed-width bytes (UTF-8) for texts, int64 for integers.
+    rejected : list of (reason, indices, texts)
+        Rows that the reader could not take, such as text in a number column, with what stood there.
+    """
+
+    first_row: int
+    columns: dict[str, np.ndarray]
+    rejected: list[tuple[str, np.ndarray, list[str]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+
+# Kinds: "number", "text", "integer", and "decimal": text where the file has text, so that no digit of a Julian date
+# is lost, else as "number".
+Kinds = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One kind of file; see :mod:`skytrawl.catalogs.readers`."""
+
+    name: str
+    extensions: tuple[str, ...]
+    header: Callable[[Any, Options], Header]
+    chunks: Callable[[Any, Kinds, Options], Iterator[Chunk]]
+    claims: frozenset[str] = frozenset()
+    summary: str = ""
+
+
+def parse_numbers(texts: list[str]) -> tuple[np.ndarray, list[int]]:
+    """float64 values of texts, correctly rounded, and the indices of those that are no numbers (NaN there)."""
+    joined = "\0".join(texts)
+    # float() also takes 1_000 and digits of other scripts, which no table means.
+    if joined.isascii() and "_" not in joined:
+        try:
+            return np.array(list(map(float, texts)), np.float64), []
+        except ValueError:
+            pass  # some are missing or no numbers: look at each
+    values = np.full(len(texts), np.nan)
+    bad = []
+    for index, text in enumerate(texts):
+        text = text.strip()
+        if text.lower() in MISSING:
+            continue
+        try:
+            if "_" in text or not text.isascii():
+                raise ValueError
+            values[index] = float(text)
+        except ValueError:
+            bad.append(index)
+    return values, bad
+
+
+def parse_integers(texts: list[str], missing: int = -1) -> tuple[np.ndarray, list[int]]:
+    """int64 values of texts, and the indices of those that are no integers of 64 bits (`missing` there)."""
+    values = np.full(len(texts), missing, np.int64)
+    bad = []
+    for index, text in enumerate(texts):
+        text = text.strip()
+        if text.lower() in MISSING:
+            continue
+        try:
+            values[index] = int(text)
+        except (ValueError, OverflowError):
+            bad.append(index)
+    return values, bad
+
+
+def to_bytes(texts: list[str]) -> np.ndarray:
+    """Fixed-width UTF-8 bytes of stripped texts."""
+    encoded = [text.strip().encode() for text in texts]
+    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+
+
+def text_chunk(first_row: int, texts: Mapping[str, list[str]], kinds: Kinds) -> Chunk:
+    """The chunk of columns that came as text."""
+    chunk = Chunk(first_row, {})
+    for name, column in texts.items():
+        kind = kinds[name]
+        bad: list[int] = []
+        if kind == "number":
+            chunk.columns[name], bad = parse_numbers(column)
+        elif kind == "integer":
+            chunk.columns[name], bad = parse_integers(column)
+        else:
+            chunk.columns[name] = to_bytes(column)
+        if bad:
+            reject(chunk, name, "integer" if kind == "integer" else "number", bad, [column[i] for i in bad])
+    return chunk
+
+
+def reject(chunk: Chunk, name: str, wanted: str, indices: list[int], texts: list[str]) -> None:
+    """Record rows whose text is not what the column needs."""
+    chunk.rejected.append((f"{name} is no {wanted}", np.array(indices, np.int64), texts))
