@@ -81,7 +81,8 @@ class Archive:
     def __repr__(self) -> str:
         return (
             f"<Archive {self.path} version {self.version.number}: {self.n_objects} objects, "
-            f"{self.n_observations} observations, {self.n_partitions} partitions, bands {', '.join(self.bands)}>"
+            f"{self.n_observations} observations, {self.n_partitions} partitions, "
+            f"bands {', '.join(self.bands)}>"
         )
 
     @property
@@ -164,7 +165,8 @@ class Archive:
         Raises
         ------
         CorruptShardError
-            Naming variable, partition, slot and file, if anything is missing or damaged; nothing is ever filled.
+            Naming variable, partition, slot and file, if anything is missing or damaged; nothing is ever
+            filled.
         SchemaError
             If the archive lacks a variable.
         """
@@ -272,6 +274,7 @@ def archive_of(source: "str | Path | Archive | xr.DataTree") -> Archive:
     attrs = getattr(source, "attrs", {})
     if "path" not in attrs or "version" not in attrs:
         raise ArchiveError(
-            f"{type(source).__name__} does not say which archive it is from: pass a path, or a tree from open_archive"
+            f"{type(source).__name__} does not say which archive it is from: "
+            "pass a path, or a tree from open_archive"
         )
     return Archive.cached(str(attrs["path"]), int(attrs["version"]))

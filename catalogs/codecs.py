@@ -1,9 +1,10 @@
 """Codec pipelines of the columns, and their encoding and decoding without the event loop of Zarr.
 
-A pipeline is the list of codec objects that stands in ``zarr.json``; any Zarr v3 reader understands it. The settings
-were measured on a simulated ZTF-like archive: exposure times repeat from object to object, and shuffling would
-destroy these long matches (plain zstd 8.1x, bitshuffled 1.4x); noisy float columns gain from bitshuffle only.
-crc32c is always last, so that a flipped byte is found before anything is decompressed.
+A pipeline is the list of codec objects that stands in ``zarr.json``; any Zarr v3 reader understands it. The
+settings were measured on a simulated ZTF-like archive: exposure times repeat from object to object, and
+shuffling would destroy these long matches (plain zstd 8.1x, bitshuffled 1.4x); noisy float columns gain
+from bitshuffle only. crc32c is always last, so that a flipped byte is found before anything is
+decompressed.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Archives and results as xarray sees them: the gaps between partitions are gone, indexing stays lazy.
 
-The ``skytrawl`` engine of :func:`xarray.open_dataset` and :func:`xarray.open_datatree`. A chunk is a partition. What
-travels to a worker is the name of the store, not its partition table.
+The ``skytrawl`` engine of :func:`xarray.open_dataset` and :func:`xarray.open_datatree`. A chunk is a
+partition. What travels to a worker is the name of the store, not its partition table.
 """
 
 import os
@@ -135,7 +135,7 @@ class SlotArray(BackendArray):
         return out
 
     def _scattered(self, rows: np.ndarray) -> np.ndarray:
-        """Ascending rows without duplicates: neighbouring inner chunks are read together, gaps are skipped."""
+        """Ascending rows without duplicates: neighbouring inner chunks are read together."""
         out = np.empty((len(rows), *self.array.tail), self.dtype)
         if not len(rows):
             return out
@@ -230,7 +230,7 @@ class SkytrawlBackend(BackendEntrypoint):
         version: int | None = None,
         job: str | None = None,
     ) -> xr.Dataset:
-        """One group ("objects", "lightcurves", the name of a job) as a dataset; the root holds attributes only."""
+        """One group ("objects", "lightcurves", the name of a job); the root holds attributes only."""
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, version=version, job=job
         )

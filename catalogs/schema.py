@@ -1,7 +1,7 @@
 """The registry of variables: names, dims, dtypes, units and meanings, declared once.
 
-It feeds default names, the attributes on disk and in xarray, the checks that list every fault at once, and the
-reference page of the documentation.
+It feeds default names, the attributes on disk and in xarray, the checks that list every fault at once, and
+the reference page of the documentation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,8 @@ class Variable:
     dtype : str
         Default NumPy dtype; "S" stands for fixed-width bytes of any width.
     units : str
-        Unit string, "" for numbers without unit, "archive" where the archive's light_curves attribute says it.
+        Unit string, "" for numbers without unit, "archive" where the archive's light_curves attribute says
+        it.
     long_name : str
         What a plot's axis would say.
     codec : str
@@ -151,7 +152,7 @@ VARIABLES: dict[str, Variable] = {
             "int8",
             "",
             "sign of the subtraction",
-            "+1 brighter than the template, -1 fainter, 0 unknown; a magnitude of a fainter source is no brightness",
+            "+1 brighter than the template, -1 fainter, 0 unknown; the magnitude of a -1 is no brightness",
             codec="code",
             optional=True,
         ),

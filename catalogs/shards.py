@@ -1,8 +1,8 @@
 """One Zarr v3 array whose shards are slots: whole slots are written once, and every read is checked.
 
-The arrays are ordinary sharded Zarr v3 arrays (``zarr.open_array`` reads them). They are read and written here
-without Zarr, because its readers replace what is missing by the fill value, and because a task writes or reads
-whole shards, where nothing is left for an event loop to do.
+The arrays are ordinary sharded Zarr v3 arrays (``zarr.open_array`` reads them). They are read and written
+here without Zarr, because its readers replace what is missing by the fill value, and because a task writes
+or reads whole shards, where nothing is left for an event loop to do.
 """
 
 import json

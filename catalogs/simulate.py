@@ -1,4 +1,4 @@
-"""Simulated archives of any size: the cadence, sampling and noise of a ground-based survey, for tests and benchmarks.
+"""Simulated archives of any size, with the cadence and noise of a ground-based survey.
 
 The light curves are seeded and made partition by partition, so memory does not grow with the archive.
 """
@@ -34,9 +34,10 @@ def simulate_archive(
 ) -> Version:
     """Write an archive of simulated light curves and publish it.
 
-    Objects lie uniformly on the sky; all objects of a partition share one list of exposures, of which each object
-    has its own random part (as at the edge of a detector or in bad seeing). Magnitudes have three decimals and
-    Gaussian noise that grows with magnitude. 70 % of the objects are constant, 20 % are sines, 10 % supernova-like.
+    Objects lie uniformly on the sky; all objects of a partition share one list of exposures, of which each
+    object has its own random part (as at the edge of a detector or in bad seeing). Magnitudes have three
+    decimals and Gaussian noise that grows with magnitude. 70 % of the objects are constant, 20 % are sines,
+    10 % supernova-like.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def _identifiers(numbers: np.ndarray) -> np.ndarray:
 
 
 def _exposures(generator: np.random.Generator, count: float, years: float) -> np.ndarray:
-    """Sorted exposure times of one band: seasons of 8 months, nights about three days apart, some with two visits."""
+    """Sorted exposure times of one band: seasons of 8 months, some nights with two visits."""
     wanted = max(1, round(count))
     night = np.sort(generator.integers(0, max(1, int(years * 243)), wanted))
     season, day = np.divmod(night, 243)
@@ -192,7 +193,7 @@ def _add_supernovae(
     members: np.ndarray,
     years: float,
 ) -> None:
-    """A linear rise of 15 days and an exponential decline (40 days) in flux, over a host of the object's magnitude."""
+    """In flux, a linear rise of 15 days and an exponential decline of 40 days, over a constant host."""
     count = len(members)
     start = _FIRST_NIGHT + generator.uniform(0, 365.25 * years, count)
     contrast = generator.uniform(1.0, 20.0, count)

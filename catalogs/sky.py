@@ -1,4 +1,4 @@
-"""The order of objects: along the HEALPix curve, or by a hash of the identifier where there are no positions."""
+"""The order of objects: along the HEALPix curve, or by a hash of the identifier without positions."""
 
 import numpy as np
 

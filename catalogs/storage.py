@@ -1,7 +1,8 @@
 """Bytes by key below one root folder, with the few atomic operations that archives and results rest on.
 
 Everything that is not read by another program through plain Zarr goes through :class:`Storage`, so that an
-object store needs one class of the same shape: whole reads, ranged reads, listing, exclusive creation, replacement.
+object store needs one class of the same shape: whole reads, ranged reads, listing, exclusive creation,
+replacement.
 """
 
 import os
@@ -18,8 +19,9 @@ Keys = list[str]  # inside the class the name list is its method
 class Storage:
     """Bytes by key below one local folder.
 
-    A key is a relative path with forward slashes. A write is complete or absent: bytes go to a temporary name in
-    the same folder, are flushed to the disk and then take their final name. Instances are small and picklable.
+    A key is a relative path with forward slashes. A write is complete or absent: bytes go to a temporary
+    name in the same folder, are flushed to the disk and then take their final name. Instances are small and
+    picklable.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ class Storage:
             return file.readall()
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """Up to `length` bytes from `start`; a negative `start` counts from the end (clipped to the beginning)."""
+        """Up to `length` bytes from `start`; a negative `start` counts from the end."""
         with open(self.path(key), "rb", buffering=0) as file:
             if start < 0:
                 start = max(0, os.fstat(file.fileno()).st_size + start)
@@ -96,7 +98,7 @@ class Storage:
         return sorted(keys)
 
     def names(self, prefix: str) -> Keys:
-        """Sorted names directly in the folder `prefix` ("" is the root), without unfinished writes; may be empty."""
+        """Sorted names directly in a folder ("" is the root), without unfinished writes; may be empty."""
         try:
             return sorted(
                 name
@@ -146,13 +148,10 @@ class Storage:
     def _temporary(self, target: Path, data: bytes | Iterable[bytes], flush: bool) -> Iterator[Path]:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         chunks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            try:
-                file = open(temporary, "xb", buffering=0)
-            except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file = open(temporary, "xb", buffering=0)
-            with file:
+            with open(temporary, "xb", buffering=0) as file:
                 for chunk in chunks:
                     view = memoryview(chunk)
                     while len(view):

@@ -77,8 +77,8 @@ def validate(
 ) -> Report:
     """Check an archive and list every fault.
 
-    Reads every value once: declaration, partition table, shards (present, complete, checksums), offsets, order of
-    rows and objects, times, band codes, HEALPix cells against positions.
+    Reads every value once: declaration, partition table, shards (present, complete, checksums), offsets,
+    order of rows and objects, times, band codes, HEALPix cells against positions.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Numbered versions of an archive: which partitions there are, where they lie and what they hold.
 
-``versions/00000001.npz`` is written once, by exclusive creation, so that of two writers one gets an error. Readers
-pin a version. Writers reserve their slots by exclusive files under ``intents/`` and write only there, so that an
-interrupted append leaves nothing that a reader sees.
+``versions/00000001.npz`` is written once, by exclusive creation, so that of two writers one gets an error.
+Readers pin a version. Writers reserve their slots by exclusive files under ``intents/`` and write only
+there, so that an interrupted append leaves nothing that a reader sees.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ class Version:
 
     @cached_property
     def object_starts(self) -> np.ndarray:
-        """First object of each partition on the compact axis, and the total: int64 of length partitions + 1."""
+        """First object of each partition on the compact axis, and the total (int64)."""
         return _starts(self.partitions["n_objects"])
 
     @cached_property
@@ -170,7 +170,7 @@ def publish(storage: Storage, version: Version) -> None:
             f"{storage.root}: version {version.number} was published by another writer in the meantime. "
             "Open the archive again and repeat the append on top of it"
         ) from None
-    # xarray names Dask arrays by path and modification time; two versions must never share a name in one graph.
+    # xarray names Dask arrays by path and modification time; versions must never share a name.
     os.utime(storage.root)
 
 

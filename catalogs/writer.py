@@ -25,7 +25,7 @@ _LONGEST_RESERVATION = 4096
 
 
 def inner_rows(slot: int, axis: str) -> int:
-    """Rows of an inner chunk: 1/8 of an object slot, 1/16 of an observation slot, bounded by what reads well."""
+    """Rows of an inner chunk: 1/8 of an object slot, 1/16 of an observation slot, bounded."""
     parts, most = (8, 8_192) if axis == "object" else (16, 262_144)
     inner = max(1, min(most, slot // parts))
     while slot % inner:
@@ -53,8 +53,8 @@ def slots_for(n_objects: int, n_observations: int) -> tuple[int, int]:
 class ArchiveWriter:
     """Appends partitions to an archive and publishes them as one version.
 
-    Nothing is visible to readers before :meth:`publish`. As a context manager it publishes at the end of a block
-    that ends without an error.
+    Nothing is visible to readers before :meth:`publish`. As a context manager it publishes at the end of a
+    block that ends without an error.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ class ArchiveWriter:
         survey : mapping
             Full description of the survey (JSON types).
         light_curves : mapping
-            What values and times mean: quantity, photometry, units, zero_point, time (scale, reference_position,
-            offset, exposure_point).
+            What values and times mean: quantity, photometry, units, zero_point, time (scale,
+            reference_position, offset, exposure_point).
         bands : sequence of str
             Names of the band codes 0, 1, ...
         dtypes : mapping
@@ -175,8 +175,8 @@ class ArchiveWriter:
         Parameters
         ----------
         block : Block
-            Objects in ascending order of healpix; observations of each object ordered by band, then time. Every
-            declared variable but first_observation and n_observations must be there.
+            Objects in ascending order of healpix; observations of each object ordered by band, then time.
+            Every declared variable but first_observation and n_observations must be there.
         flush : bool
             Wait until the disk has the bytes.
 
@@ -225,7 +225,7 @@ class ArchiveWriter:
         self._rows.append(record)
 
     def drop(self, partition: int) -> None:
-        """Leave a partition of the base version out of the next one (its replacement is written as a new one)."""
+        """Leave a partition of the base version out of the next (its replacement is written as new)."""
         if self.base is None or not 0 <= partition < len(self.base.partitions):
             raise ArchiveError(f"{self.path}: the version below has no partition {partition}")
         self._dropped.add(partition)
@@ -345,8 +345,8 @@ def store_attrs(storage: Storage) -> dict[str, Any]:
     Raises
     ------
     NotAnArchiveError
-        With a remedy, for a missing path, a plain folder, a foreign Zarr store, a format that this release does
-        not know.
+        With a remedy, for a missing path, a plain folder, a foreign Zarr store, a format that this release
+        does not know.
     """
     root = storage.root
     if not root.exists():
@@ -382,7 +382,7 @@ def store_attrs(storage: Storage) -> dict[str, Any]:
 
 
 def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
-    """The skytrawl attributes of a store that must be of this kind; NotAnArchiveError with a remedy otherwise."""
+    """The skytrawl attributes of a store that must be of this kind, else NotAnArchiveError."""
     attrs = store_attrs(storage)
     if attrs["kind"] != kind:
         opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}.get(attrs["kind"])
