@@ -81,6 +81,11 @@ def no_workspace(n_objects: int, n_observations: int, parameters: Any, prepared:
     return 0
 
 
+def no_coords(parameters: Any, prepared: Prepared) -> dict[str, list[Any]]:
+    """The `coords` of a job whose variables have the dim "object" alone."""
+    return {}
+
+
 def add_states(left: Arrays, right: Arrays) -> Arrays:
     """Combine two partial states by adding, in place on the left one (integers: any order, same bits)."""
     for name, value in right.items():
@@ -119,6 +124,8 @@ class Job:
         Backends that `block` knows; the first is the fallback of "auto".
     seconds : (n_objects, n_observations, parameters, prepared) -> float, optional
         Projected seconds of a block. Without it the runner learns the rate from finished tasks.
+    coords : (parameters, prepared) -> dict of list
+        Labels along the dims of the given variables other than "object"; their lengths are the shapes.
     combine : (state, state) -> state
         Reductions; associative and order-independent, hence integer states. May change the left one.
     finalize : (state, parameters, prepared, archive, provenance) -> xarray.Dataset
@@ -139,6 +146,7 @@ class Job:
     kind: str = "rows"
     backends: tuple[str, ...] = ("cpu",)
     seconds: Callable[[int, int, Any, Prepared], float] | None = None
+    coords: Callable[[Any, Prepared], dict[str, list[Any]]] = no_coords
     combine: Callable[[Arrays, Arrays], Arrays] = add_states
     finalize: Callable[[Arrays, Any, Prepared, Archive, dict[str, Any]], xr.Dataset] | None = None
     save: Callable[[xr.Dataset, Path, bool], None] | None = None
