@@ -68,7 +68,7 @@ def _roles(source: Path, chunk: Chunk, names: tuple[str, ...], kinds: Kinds) -> 
         "value": np.where(limit, fields["ant_maglim"], fields["ztf_magpsf"]),
         "error": fields["ztf_sigmapsf"],
         "band": fields["ant_passband"],
-        "sign": fields["ztf_isdiffpos"],
+        "sign": _signs(fields["ztf_isdiffpos"]),
         "upper_limit": limit.astype(np.float64),
     }
     columns |= {role: fields[field] for role, field in _optional(names).items()}
@@ -78,6 +78,13 @@ def _roles(source: Path, chunk: Chunk, names: tuple[str, ...], kinds: Kinds) -> 
         match = _LOCUS.search(source.name)
         columns["object"] = np.full(len(chunk), match.group().encode() if match else b"")
     return {name: columns[name] for name in kinds}
+
+
+def _signs(flags: np.ndarray) -> np.ndarray:
+    """The flag of the subtraction as the texts +1, -1 and empty."""
+    lower = np.char.lower(flags)
+    positive, negative = np.isin(lower, (b"t", b"1", b"true")), np.isin(lower, (b"f", b"0", b"false"))
+    return np.where(positive, b"+1", np.where(negative, b"-1", b""))
 
 
 def _rejected(chunk: Chunk) -> list[tuple[str, np.ndarray, list[str]]]:

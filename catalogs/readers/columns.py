@@ -23,9 +23,9 @@ USUAL: dict[str, tuple[str, ...]] = {
     "dec": ("dec", "decj2000", "dej2000", "dec_deg", "de_icrs", "decl", "meandec", "dec_j2000", "de"),
     "sign": ("sign", "isdiffpos", "ztf_isdiffpos"),
     "upper_limit": ("upper_limit", "upperlimit", "is_upper_limit", "limit_flag"),
-    "quality": ("quality", "catflags", "flags", "flag"),
+    "quality": ("quality", "catflags"),
     "rb": ("rb", "drb", "ztf_rb", "reliability"),
-    "exposure": ("exposure", "exposure_id", "expid", "visit", "visit_id", "obsid"),
+    "exposure": ("exposure_id", "expid", "visit", "visit_id", "obsid"),
     "class": ("class", "classification", "label", "sn_type", "vartype"),
     "row_id": ("row_id", "candid", "alert_id", "diasourceid", "diaforcedsourceid", "measurement_id"),
 }
@@ -134,7 +134,7 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
         usual = USUAL[role]
     own = survey.columns.get(role, ()) if role not in ("value", "error") or quantity == survey.quantity else ()
     by_lower = {name.lower(): name for name in reversed(header.names)}
-    for name in (*(name.lower() for name in own), role, *usual):
+    for name in (*(name.lower() for name in own), *usual):
         if name in by_lower:
             found.columns[role] = found.guessed[role] = by_lower[name]
             return ""
