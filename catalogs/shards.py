@@ -125,7 +125,13 @@ class SlotFile:
             tail = tuple(meta["shape"][1:])
             if tuple(shard[1:]) != tail or tuple(inner[1:]) != tail or meta["zarr_format"] != 3:
                 raise ValueError("chunks divide an axis other than the first")
-            codecs = tuple(sharding["configuration"]["codecs"])
+            settings = sharding["configuration"]
+            index = [codec["name"] for codec in settings["index_codecs"]]
+            if sharding["name"] != "sharding_indexed" or index != ["bytes", "crc32c"]:
+                raise ValueError(f"codec {sharding['name']!r} with index {index} instead of checked shards")
+            if settings.get("index_location", "end") != "end":
+                raise ValueError("the index is not at the end of the shard")
+            codecs = tuple(settings["codecs"])
             Coder(codecs)
             return cls(
                 storage,

@@ -90,7 +90,7 @@ class Storage:
     def list(self, prefix: str = "") -> Keys:
         """Sorted keys in the folder `prefix` and below, without unfinished writes."""
         top = self.path(prefix.rstrip("/")) if prefix else self.root
-        keys = []
+        keys: Keys = []
         for folder, _, names in os.walk(top):
             relative = Path(folder).relative_to(self.root).as_posix()
             head = "" if relative == "." else relative + "/"
