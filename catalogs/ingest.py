@@ -366,7 +366,8 @@ def _together(read: _Read) -> dict[str, np.ndarray]:
     rows = {}
     for role in sorted(roles):
         parts = [
-            chunk[role] if role in chunk else np.full(len(chunk["row"]), _DEFAULTS[role]) for chunk in read.chunks
+            chunk[role] if role in chunk else np.full(len(chunk["row"]), _DEFAULTS[role])
+            for chunk in read.chunks
         ]
         rows[role] = np.concatenate(parts)
     read.chunks.clear()
@@ -375,7 +376,9 @@ def _together(read: _Read) -> dict[str, np.ndarray]:
     read.lost = len(lost)
     if lost:
         shown = ", ".join(name.decode(errors="replace") for name in lost[:EXAMPLES])
-        read.warnings.append(f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})")
+        read.warnings.append(
+            f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})"
+        )
     read.warnings += [f"{text} ({count} rows)" for text, count in read.tally.notes.items()]
     read.warnings += [
         f"{count} rows dropped: {reason}; add it to a survey file of your own if it is meant"
@@ -402,7 +405,9 @@ def _band_codes(
             delivered = [name.decode() for name, of in zip(unique, found, strict=True) if of is band]
             spelled = [name for name in delivered if name not in band.codes]
             if len(spelled) > 1:
-                warnings.append(f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}")
+                warnings.append(
+                    f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}"
+                )
             chosen.append(spelled[0] if len(spelled) == 1 and len(delivered) == 1 else band.name)
         bands = tuple(chosen)
         codes_of = {band.name: code for code, band in enumerate(survey.bands)}
@@ -432,7 +437,9 @@ def _apply_objects(rows: dict[str, np.ndarray], objects: Any, read: _Read) -> No
     if not chunks:
         raise IngestError(f"{where} has no rows")
     table = {
-        role: np.concatenate([chunk.columns[name] for chunk in chunks]) for role, name in mapped.items() if name
+        role: np.concatenate([chunk.columns[name] for chunk in chunks])
+        for role, name in mapped.items()
+        if name
     }
     unique, inverse = np.unique(rows["object"], return_inverse=True)
     named, first = np.unique(table["object"], return_index=True)
@@ -483,9 +490,7 @@ def _count_duplicates(
         read.warnings.append(f"{grouped.mixed_classes} objects have several classes: the first is kept")
 
 
-def _warn_of_names(
-    curves: Mapping[str, Any], times: Mapping[str, Any], read: _Read, survey: Survey
-) -> None:
+def _warn_of_names(curves: Mapping[str, Any], times: Mapping[str, Any], read: _Read, survey: Survey) -> None:
     """Warn where names of columns speak against what the archive will say."""
     for column in sorted(read.time_columns):
         lower = column.lower()
@@ -497,7 +502,9 @@ def _warn_of_names(
                     f"reference_position='{meant}' if the column's name is right"
                 )
     if curves["photometry"] == "mixed":
-        read.warnings.append("total and difference photometry are mixed on purpose: scores compare unlike values")
+        read.warnings.append(
+            "total and difference photometry are mixed on purpose: scores compare unlike values"
+        )
 
 
 def _dtypes(block: Block) -> dict[str, np.dtype]:

@@ -17,7 +17,9 @@ MJD_ZERO = 2400000.5
 MJD_RANGE = (11_368.0, 106_332.0)
 # From the Sun (-27) to far below any survey's limit; 99 and -999 stand for missing values.
 MAGNITUDE_RANGE = (-30.0, 40.0)
-TIME_FORMATS = "'mjd', 'jd', 'jd-<number>' or 'mjd-<number>' for truncated dates, 'days' for an own zero point"
+TIME_FORMATS = (
+    "'mjd', 'jd', 'jd-<number>' or 'mjd-<number>' for truncated dates, 'days' for an own zero point"
+)
 KINDS = {
     "object": "text",
     "time": "number",
@@ -172,7 +174,12 @@ def check_units(header: Header, mapped: Mapped, rules: Rules, where: str) -> Non
         if not stated or stated == unit:
             continue
         try:
-            same = u.Unit(stated) == u.Unit(unit) or {stated, unit} <= {"mag", "mag(AB)", "mag(Vega)", "ABmag"}
+            same = u.Unit(stated) == u.Unit(unit) or {stated, unit} <= {
+                "mag",
+                "mag(AB)",
+                "mag(Vega)",
+                "ABmag",
+            }
         except ValueError:
             same = False
         if not same:
@@ -304,7 +311,9 @@ def _times(delivered: np.ndarray, check: _Check, mapped: Mapped) -> np.ndarray:
     times, bad = to_mjd(delivered, rules.time_format)
     column = mapped.columns.get("time", "time")
     if bad:
-        check.drop_indices(f"{column} is no number", np.array(bad), [_show(delivered[index]) for index in bad])
+        check.drop_indices(
+            f"{column} is no number", np.array(bad), [_show(delivered[index]) for index in bad]
+        )
     check.drop("time is missing or not finite", ~np.isfinite(times), delivered)
     if parse_time_format(rules.time_format)[0] == "days":
         return times
@@ -421,5 +430,7 @@ def _signs(delivered: np.ndarray, is_flag: bool, where: str, tally: Tally) -> np
     known = positive | negative | np.isin(lower, _UNKNOWN) | (np.isin(lower, _FALSE) & (not is_flag))
     if not known.all():
         first = delivered[int(np.argmin(known))].decode(errors="replace")
-        tally.note(f"{where}: sign cannot be read (such as {first!r}), stored as unknown", int((~known).sum()))
+        tally.note(
+            f"{where}: sign cannot be read (such as {first!r}), stored as unknown", int((~known).sum())
+        )
     return np.where(positive, 1, np.where(negative, -1, 0)).astype(np.int8)

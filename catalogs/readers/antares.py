@@ -24,7 +24,13 @@ _NEEDED = {
     "ztf_sigmapsf": "number",
     "ztf_isdiffpos": "text",
 }
-_WELCOME = {"ztf_rb": "number", "alert_id": "text", "locus_id": "text", "locus_ra": "number", "locus_dec": "number"}
+_WELCOME = {
+    "ztf_rb": "number",
+    "alert_id": "text",
+    "locus_id": "text",
+    "locus_ra": "number",
+    "locus_dec": "number",
+}
 _LOCUS = re.compile(r"ANT\d{4}[a-z0-9]+")
 
 

@@ -11,14 +11,45 @@ from skytrawl.errors import IngestError
 # Usual names in lower case, the likelier first.
 USUAL: dict[str, tuple[str, ...]] = {
     "object": (
-        *("object", "object_id", "objectid", "objid", "obj_id", "oid", "ztf_object_id", "diaobjectid", "locus_id"),
+        *(
+            "object",
+            "object_id",
+            "objectid",
+            "objid",
+            "obj_id",
+            "oid",
+            "ztf_object_id",
+            "diaobjectid",
+            "locus_id",
+        ),
         *("source_id", "sourceid", "star_id", "starid", "lc_id", "name", "id", "num"),
     ),
     "time": (
-        *("mjd", "time", "midpointmjdtai", "midpointtai", "expmidptmjd", "obsmjd", "mjd_obs", "mjd-obs", "ant_mjd"),
+        *(
+            "mjd",
+            "time",
+            "midpointmjdtai",
+            "midpointtai",
+            "expmidptmjd",
+            "obsmjd",
+            "mjd_obs",
+            "mjd-obs",
+            "ant_mjd",
+        ),
         *("jd", "hjd", "bjd", "bjd_tdb", "date", "t"),
     ),
-    "band": ("band", "filter", "passband", "pb", "filtercode", "filtername", "filt", "flt", "fid", "ant_passband"),
+    "band": (
+        "band",
+        "filter",
+        "passband",
+        "pb",
+        "filtercode",
+        "filtername",
+        "filt",
+        "flt",
+        "fid",
+        "ant_passband",
+    ),
     "ra": ("ra", "raj2000", "ra_deg", "ra_icrs", "meanra", "ra_j2000"),
     "dec": ("dec", "decj2000", "dej2000", "dec_deg", "de_icrs", "decl", "meandec", "dec_j2000", "de"),
     "sign": ("sign", "isdiffpos", "ztf_isdiffpos"),
@@ -31,15 +62,45 @@ USUAL: dict[str, tuple[str, ...]] = {
 }
 VALUES: dict[str, tuple[str, ...]] = {
     "magnitude": ("value", "mag", "magnitude", "magpsf", "psfmag", "psf_mag", "mag_psf", "ant_mag", "m"),
-    "flux": ("value", "psfflux", "flux", "psf_flux", "flux_psf", "forcediffimflux", "fluxcal", "totalflux", "f"),
+    "flux": (
+        "value",
+        "psfflux",
+        "flux",
+        "psf_flux",
+        "flux_psf",
+        "forcediffimflux",
+        "fluxcal",
+        "totalflux",
+        "f",
+    ),
 }
 ERRORS: dict[str, tuple[str, ...]] = {
     "magnitude": (
-        *("error", "magerr", "mag_err", "mag_error", "magerror", "sigmapsf", "psfmagerr", "e_mag", "emag", "ant_magerr"),
+        *(
+            "error",
+            "magerr",
+            "mag_err",
+            "mag_error",
+            "magerror",
+            "sigmapsf",
+            "psfmagerr",
+            "e_mag",
+            "emag",
+            "ant_magerr",
+        ),
         *("sigma", "err"),
     ),
     "flux": (
-        *("error", "psffluxerr", "fluxerr", "flux_err", "flux_error", "psf_flux_err", "e_flux", "forcediffimfluxunc"),
+        *(
+            "error",
+            "psffluxerr",
+            "fluxerr",
+            "flux_err",
+            "flux_error",
+            "psf_flux_err",
+            "e_flux",
+            "forcediffimfluxunc",
+        ),
         *("fluxcalerr", "totalfluxerr", "sigma", "err"),
     ),
 }
@@ -107,7 +168,9 @@ def map_columns(
             del found.columns[lone], found.guessed[lone]
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
-        raise IngestError(f"{where}: the columns cannot be used:\n{lines}\n  columns: {', '.join(header.names)}")
+        raise IngestError(
+            f"{where}: the columns cannot be used:\n{lines}\n  columns: {', '.join(header.names)}"
+        )
     return found
 
 
@@ -132,7 +195,9 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
         usual = ERRORS[quantity]
     else:
         usual = USUAL[role]
-    own = survey.columns.get(role, ()) if role not in ("value", "error") or quantity == survey.quantity else ()
+    own = (
+        survey.columns.get(role, ()) if role not in ("value", "error") or quantity == survey.quantity else ()
+    )
     by_lower = {name.lower(): name for name in reversed(header.names)}
     for name in (*(name.lower() for name in own), *usual):
         if name in by_lower:

@@ -76,7 +76,9 @@ def layout(source: Path, options: Options) -> Layout:
         delimiter = delimiter or declared.get("delimiter", " ")
     if delimiter is None:
         counts = [line.count(option) for option in _DELIMITERS]
-        delimiter = _DELIMITERS[int(np.argmax(counts))] if max(counts) else " " if " " in line.strip() else ","
+        delimiter = (
+            _DELIMITERS[int(np.argmax(counts))] if max(counts) else " " if " " in line.strip() else ","
+        )
     names = tuple(name.strip() for name in _split(line, delimiter))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled or not all(names):
@@ -97,7 +99,9 @@ def _ecsv(source: Path, comments: list[str]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = get_header_from_yaml(lines[1:])
     except Exception as error:  # the YAML package has its own family of errors
-        raise IngestError(f"{source}: the ECSV header cannot be read ({error}): write the file again") from None
+        raise IngestError(
+            f"{source}: the ECSV header cannot be read ({error}): write the file again"
+        ) from None
     return found
 
 
@@ -137,7 +141,9 @@ def _decoded(file: io.TextIOWrapper, source: Path, options: Options) -> Iterator
             "of the file, such as encoding='latin-1' or 'utf-16', or convert it to UTF-8"
         ) from None
     except (EOFError, OSError) as error:
-        raise IngestError(f"{source}, near line {number + 1}: cannot be read ({error}): fetch it again") from None
+        raise IngestError(
+            f"{source}, near line {number + 1}: cannot be read ({error}): fetch it again"
+        ) from None
 
 
 def _with_csv(

@@ -20,7 +20,9 @@ def header(source: Any, options: Options) -> Header:
     lengths = {name: len(source[name]) for name in names}
     if len(set(lengths.values())) > 1:
         raise IngestError(f"table in memory: the columns differ in length ({lengths})")
-    units = {name: str(source[name].unit) for name in names if getattr(source[name], "unit", None) is not None}
+    units = {
+        name: str(source[name].unit) for name in names if getattr(source[name], "unit", None) is not None
+    }
     return Header(names, units)
 
 
@@ -29,7 +31,9 @@ def chunks(source: Any, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     columns = {name: _plain(source[name]) for name in kinds}
     rows = len(next(iter(columns.values()))) if columns else 0
     for start in range(0, rows, options.chunk_rows):
-        yield _chunk(start, {name: col[start : start + options.chunk_rows] for name, col in columns.items()}, kinds)
+        yield _chunk(
+            start, {name: col[start : start + options.chunk_rows] for name, col in columns.items()}, kinds
+        )
 
 
 def _names(source: Any) -> tuple[str, ...]:

@@ -61,7 +61,9 @@ def _open(source: Path) -> Any:
     try:
         return pq.ParquetFile(source)
     except (pa.ArrowInvalid, OSError) as error:
-        raise IngestError(f"{source} is no readable Parquet file ({error}): fetch or write it again") from None
+        raise IngestError(
+            f"{source} is no readable Parquet file ({error}): fetch or write it again"
+        ) from None
 
 
 def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:

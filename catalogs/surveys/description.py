@@ -222,7 +222,12 @@ def _band_issues(bands: Any) -> list[Issue]:
             issues.append(Issue(f"{where}/wavelength", "is no wavelength", repr(wavelength), "nm"))
         elif wavelength < last:
             issues.append(
-                Issue(f"{where}/wavelength", "bands must ascend", f"{wavelength} after {last}", "order of wavelength")
+                Issue(
+                    f"{where}/wavelength",
+                    "bands must ascend",
+                    f"{wavelength} after {last}",
+                    "order of wavelength",
+                )
             )
         else:
             last = float(wavelength)
@@ -235,19 +240,25 @@ def _band_issues(bands: Any) -> list[Issue]:
                 issues.append(Issue(f"{where}/{key}", "is no list of names", repr(value)))
         for name in names:
             if name in seen:
-                issues.append(Issue(where, f"the name {name!r} is taken", f"also in {seen[name]}", "unique names"))
+                issues.append(
+                    Issue(where, f"the name {name!r} is taken", f"also in {seen[name]}", "unique names")
+                )
             seen[name] = where
     return issues
 
 
 def _unknown(found: Mapping[str, Any], known: set[str], prefix: str) -> list[Issue]:
     return [
-        Issue(f"{prefix}{key}", "unknown key", key, ", ".join(sorted(known))) for key in found if key not in known
+        Issue(f"{prefix}{key}", "unknown key", key, ", ".join(sorted(known)))
+        for key in found
+        if key not in known
     ]
 
 
 def _choice(path: str, value: Any, options: tuple[str, ...]) -> Issue:
-    return Issue(path, "unknown value" if value is not None else "is missing", repr(value), " or ".join(options))
+    return Issue(
+        path, "unknown value" if value is not None else "is missing", repr(value), " or ".join(options)
+    )
 
 
 def _texts(value: Any) -> bool:
