@@ -1,8 +1,8 @@
 """Light curves into an archive: read, check, sort, cut, write; published only if all of it succeeds.
 
 The steps are functions of their own (readers, :func:`skytrawl.catalogs.rows.normalise`,
-:func:`skytrawl.catalogs.partition.group` and :func:`~skytrawl.catalogs.partition.blocks`, ``ArchiveWriter.write``);
-:func:`ingest` runs them over tables that fit into memory.
+:func:`skytrawl.catalogs.partition.group` and :func:`~skytrawl.catalogs.partition.blocks`,
+``ArchiveWriter.write``); :func:`ingest` runs them over tables that fit into memory.
 """
 
 import shutil
@@ -72,18 +72,18 @@ def ingest(
     Parameters
     ----------
     sources : path, table, or sequence of these
-        Files (CSV, TSV, ECSV, Parquet, ANTARES loci; text may be gzip), folders of such files, or tables in memory
-        (mapping of arrays, data frame, astropy table).
+        Files (CSV, TSV, ECSV, Parquet, ANTARES loci; text may be gzip), folders of such files, or tables in
+        memory (mapping of arrays, data frame, astropy table).
     archive_path : str or Path
         New folder.
     survey : str, Path or Survey
         Name of a survey description or path of one: bands, units, what values and times mean.
     columns : mapping of str to str or number, optional
         Role to column name. Roles: object, time, value, error, band; ra, dec, sign, upper_limit, quality, rb,
-        exposure, class, row_id (identifier of a measurement: rows with different ones are never duplicates). A text
-        that is no column is a constant for object, band and class (``{"band": "r"}``), "{stem}" is the file's name,
-        a number is a constant, None leaves a role out. Roles not given are guessed from usual names; the report
-        lists the guesses.
+        exposure, class, row_id (identifier of a measurement: rows with different ones are never duplicates).
+        A text that is no column is a constant for object, band and class (``{"band": "r"}``), "{stem}" is
+        the file's name, a number is a constant, None leaves a role out. Roles not given are guessed from
+        usual names; the report lists the guesses.
     reader : str, optional
         Name of a reader, where extension and columns do not tell.
     quantity : {"magnitude", "flux"}, optional
@@ -95,19 +95,20 @@ def ingest(
     zero_point : float, optional
         Magnitude of one unit of flux; the survey's by default.
     time_format : str, optional
-        "mjd", "jd", "jd-<number>" (such as jd-2450000), "mjd-<number>", or "days" for times of an own zero point.
-        By default "jd" where the time column is called jd, hjd or bjd, "mjd" where it is called mjd, else the
-        survey's. Archives hold MJD in float64.
+        "mjd", "jd", "jd-<number>" (such as jd-2450000), "mjd-<number>", or "days" for times of an own zero
+        point. By default "jd" where the time column is called jd, hjd or bjd, "mjd" where it is called mjd,
+        else the survey's. Archives hold MJD in float64.
     time_scale, reference_position, exposure_point : str, optional
         Of the times; the survey's by default.
     bands : sequence of str, optional
-        Bands of the archive in this order; rows of other ones are dropped and counted. By default all bands of the
-        survey in order of wavelength, spelled as delivered.
+        Bands of the archive in this order; rows of other ones are dropped and counted. By default all bands
+        of the survey in order of wavelength, spelled as delivered.
     objects : path or table, optional
-        Table with one row an object: object and any of ra, dec, class. Its values replace those of the light curves.
+        Table with one row an object: object and any of ra, dec, class. Its values replace those of the light
+        curves.
     duplicates : {"drop", "keep"}
-        Rows that repeat another row in every column. Rows that share object, band and time but differ otherwise
-        are always kept, and counted.
+        Rows that repeat another row in every column. Rows that share object, band and time but differ
+        otherwise are always kept, and counted.
     missing_errors : {"drop", "keep"}
         Rows whose error is missing (NaN) or zero. Upper limits need no error.
     on_bad : {"drop", "raise"}
@@ -129,15 +130,15 @@ def ingest(
     Raises
     ------
     IngestError
-        For input that cannot be used; names file, row and what to do. Nothing is published then, and the folder of
-        the archive is removed again.
+        For input that cannot be used; names file, row and what to do. Nothing is published then, and the
+        folder of the archive is removed again.
     ParameterError
         For a parameter out of its choices.
 
     Notes
     -----
-    Position of an object: median of its rows. An archive may hold objects with and without positions: those without
-    have NaN, come after all others and are never found by a cone.
+    Position of an object: median of its rows. An archive may hold objects with and without positions: those
+    without have NaN, come after all others and are never found by a cone.
     """
     started = time.monotonic()
     described = load_survey(survey)
@@ -166,7 +167,8 @@ def ingest(
         if described.band(name) is None:
             known = ", ".join(described.band_names)
             raise ParameterError(
-                f"bands: {described.name} has no band {name!r} (it has {known}); a survey file of your own can add it"
+                f"bands: {described.name} has no band {name!r} (it has {known}); a survey file of your own "
+                "can add it"
             )
     rules = Rules(
         described,
@@ -328,7 +330,8 @@ def _light_curves(
     if units is None and not same:
         if chosen == "flux":
             raise ParameterError(
-                f"quantity='flux' differs from the usual one of {survey.name}: pass units= too, such as units='nJy' "
+                f"quantity='flux' differs from the usual one of {survey.name}: pass units= too, such as "
+                "units='nJy' "
                 "with zero_point=31.4"
             )
         units = "mag"
@@ -396,7 +399,8 @@ def _band_codes(
     found = [survey.band(name.decode()) for name in unique]
     if asked is not None:
         bands = tuple(asked)
-        codes_of = {survey.band(name).name: code for code, name in enumerate(bands)}  # type: ignore[union-attr]
+        canonical = [band.name for band in map(survey.band, bands) if band is not None]
+        codes_of = {name: code for code, name in enumerate(canonical)}
         if len(codes_of) < len(bands):
             raise ParameterError(f"bands={list(bands)} names one filter of {survey.name} twice")
     else:
@@ -466,24 +470,28 @@ def _count_duplicates(
     if grouped.duplicates.size:
         first = np.sort(grouped.duplicates)[:EXAMPLES]
         places = [
-            f"{read.names[rows['file'][index]]}, row {rows['row'][index]}: {delivered[index].decode(errors='replace')!r}"
+            f"{read.names[rows['file'][index]]}, row {rows['row'][index]}: "
+            f"{delivered[index].decode(errors='replace')!r}"
             for index in first
         ]
         reason = "repeats another row in every column"
         if read.rules.on_bad == "raise":
             raise IngestError(
-                f"{places[0]}: {reason}. Remove it, or pass duplicates='keep', or on_bad='drop' to leave such rows out"
+                f"{places[0]}: {reason}. Remove it, or pass duplicates='keep', or on_bad='drop' to leave "
+                "such rows out"
             )
         read.tally.drop(reason, len(grouped.duplicates), places)
     if grouped.equal_stamps:
         read.warnings.append(
-            f"{grouped.equal_stamps} rows share object, band and time with another row and differ otherwise: kept"
+            f"{grouped.equal_stamps} rows share object, band and time with another row and differ "
+            "otherwise: kept"
         )
     if grouped.scattered.size:
         name = grouped.block.objects["object_id"][grouped.scattered[0]]
         shown = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         read.warnings.append(
-            f"{grouped.scattered.size} objects have rows more than an arc minute apart (such as {shown}): check that "
+            f"{grouped.scattered.size} objects have rows more than an arc minute apart (such as {shown}): "
+            "check that "
             "an identifier names one object"
         )
     if grouped.mixed_classes:
@@ -498,7 +506,8 @@ def _warn_of_names(curves: Mapping[str, Any], times: Mapping[str, Any], read: _R
         for prefix, meant in (("hjd", "heliocenter"), ("bjd", "barycenter")):
             if lower.startswith(prefix) and said != meant:
                 read.warnings.append(
-                    f"times come from the column {column!r}, but the archive says reference position {said}: pass "
+                    f"times come from the column {column!r}, but the archive says reference position "
+                    f"{said}: pass "
                     f"reference_position='{meant}' if the column's name is right"
                 )
     if curves["photometry"] == "mixed":

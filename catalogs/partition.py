@@ -1,4 +1,4 @@
-"""From checked rows to partitions: objects along the sky, rows by band and time, cuts by number of observations."""
+"""From checked rows to partitions: objects along the sky, rows by band and time, cuts by size."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -86,10 +86,11 @@ def group(rows: Mapping[str, np.ndarray], *, drop_duplicates: bool = True) -> Gr
     Parameters
     ----------
     rows : mapping of role to array of shape (n,)
-        Needs object (bytes or uint64), time, value, error, band (uint8 codes); may have the other roles and row_id.
-        Stable: rows with equal object, band and time keep their order.
+        Needs object (bytes or uint64), time, value, error, band (uint8 codes); may have the other roles and
+        row_id. Stable: rows with equal object, band and time keep their order.
     drop_duplicates : bool
-        Leave out rows that repeat another row in every column, the measurement's identifier (row_id) included.
+        Leave out rows that repeat another row in every column, the measurement's identifier (row_id)
+        included.
 
     Returns
     -------
@@ -98,7 +99,8 @@ def group(rows: Mapping[str, np.ndarray], *, drop_duplicates: bool = True) -> Gr
     object_id, owner = np.unique(rows["object"], return_inverse=True)
     ra, dec, scattered = _object_positions(rows, owner, len(object_id))
     keys = partition_keys(object_id, ra, dec)
-    # Ties of the key (two objects in one cell of 0.4 mas) are ordered by the identifier: np.unique has sorted it.
+    # Ties of the key (two objects in one cell of 0.4 mas) are ordered by the identifier: np.unique has
+    # sorted it.
     order = np.argsort(keys, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -149,7 +151,7 @@ def blocks(grouped: Grouped, most: int) -> Iterator[Block]:
 def _object_positions(
     rows: Mapping[str, np.ndarray], owner: np.ndarray, n_objects: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median right ascension and declination of each object, and the objects that scatter over an arc minute."""
+    """Median position of each object, and the objects that scatter over an arc minute."""
     ra, dec = np.full(n_objects, np.nan), np.full(n_objects, np.nan)
     if "ra" not in rows or "dec" not in rows:
         return ra, dec, np.zeros(0, np.int64)
@@ -179,7 +181,7 @@ def _object_positions(
 def _repeats(
     rows: Mapping[str, np.ndarray], owner: np.ndarray, by_stamp: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Mask (in the order by_stamp) of rows that repeat an earlier one, and the number of other equal stamps."""
+    """Mask (in the order by_stamp) of rows that repeat an earlier one; number of other equal stamps."""
     same = np.ones(max(0, len(by_stamp) - 1), bool)
     for column in (owner, rows["band"], rows["time"]):
         ordered = column[by_stamp]

@@ -69,7 +69,8 @@ class IngestReport:
     def __post_init__(self) -> None:
         if self.rows_read != self.rows_kept + self.rows_dropped:
             raise IngestError(
-                f"{self.rows_read} rows read, but {self.rows_kept} kept and {self.rows_dropped} dropped: this is a "
+                f"{self.rows_read} rows read, but {self.rows_kept} kept and {self.rows_dropped} dropped: "
+                "this is a "
                 "fault of skytrawl, please report it with the input"
             )
 

@@ -1,4 +1,4 @@
-"""From chunks of delivered columns to checked rows: units, times, plausibility, and a count of every dropped row."""
+"""From delivered columns to checked rows: units, times, plausibility, and a count of every dropped row."""
 
 import re
 from collections.abc import Mapping
@@ -110,8 +110,9 @@ def parse_time_format(text: str) -> tuple[str, float]:
 def to_mjd(times: np.ndarray, time_format: str) -> tuple[np.ndarray, list[int]]:
     """MJD of delivered times, and the indices of texts that are no numbers.
 
-    Julian dates that come as text are cut at the decimal point before they become floating point, so that digits
-    beyond the 40 microseconds of a float64 Julian date are kept. The difference of floating-point dates is exact.
+    Julian dates that come as text are cut at the decimal point before they become floating point, so that
+    digits beyond the 40 microseconds of a float64 Julian date are kept. The difference of floating-point
+    dates is exact.
 
     Parameters
     ----------
@@ -208,8 +209,8 @@ def normalise(chunk: Chunk, mapped: Mapped, rules: Rules, where: str, tally: Tal
     -------
     dict of str to array of shape (n_kept,)
         By role: object and class and row_id as bytes, time MJD float64, value and error as delivered, band as
-        bytes, sign int8, upper_limit bool, quality uint32, rb float32, exposure int64, ra and dec float64 degrees;
-        "row" int64, the number in the source.
+        bytes, sign int8, upper_limit bool, quality uint32, rb float32, exposure int64, ra and dec float64
+        degrees; "row" int64, the number in the source.
 
     Raises
     ------
@@ -289,7 +290,8 @@ class _Check:
         ]
         if self.rules.on_bad == "raise":
             raise IngestError(
-                f"{places[0]}: {reason}. Repair or remove the row, or pass on_bad='drop' to leave such rows out and "
+                f"{places[0]}: {reason}. Repair or remove the row, or pass on_bad='drop' to leave such "
+                "rows out and "
                 "count them"
             )
         self.alive[hit] = False
@@ -328,11 +330,13 @@ def _times(delivered: np.ndarray, check: _Check, mapped: Mapped) -> np.ndarray:
             hint = "these are modified Julian dates: pass time_format='mjd'"
         else:
             hint = (
-                f"pass the time format ({TIME_FORMATS}); such as 'jd-2450000' for HJD less 2450000, or 'days' to keep "
+                f"pass the time format ({TIME_FORMATS}); such as 'jd-2450000' for HJD less 2450000, or "
+                "'days' to keep "
                 "times of an own zero point"
             )
         raise IngestError(
-            f"{check.where}: {column} holds values about {raw:.10g}, which as {rules.time_format!r} lie outside the "
+            f"{check.where}: {column} holds values about {raw:.10g}, which as {rules.time_format!r} lie "
+            "outside the "
             f"years 1890 to 2150; {hint}"
         )
     check.drop("time is outside the years 1890 to 2150", outside, delivered)
@@ -352,7 +356,8 @@ def _values(delivered: Mapping[str, np.ndarray], columns: dict[str, np.ndarray],
         if finite.any() and 2 * odd.sum() > finite.sum():
             raise IngestError(
                 f"{check.where}: most values lie outside {low:g} to {high:g} mag (median "
-                f"{float(np.median(value[finite])):.6g}), so these are no magnitudes: if they are fluxes, pass "
+                f"{float(np.median(value[finite])):.6g}), so these are no magnitudes: if they are fluxes, "
+                "pass "
                 "quantity='flux' with units= and zero_point="
             )
         check.drop("value is missing or not finite", ~finite, value)
@@ -384,8 +389,10 @@ def _bands(names: np.ndarray, check: _Check) -> None:
         shown = ", ".join(repr(name.decode()) for name in unique[~known][:8])
         options = ", ".join(rules.survey.band_names)
         raise IngestError(
-            f"{check.where}: most rows have bands that {rules.survey.name} does not know: {shown} (it has {options}). "
-            "Pass the right survey=, or a survey file of your own that lists them as bands, spellings or codes"
+            f"{check.where}: most rows have bands that {rules.survey.name} does not know: {shown} (it has "
+            f"{options}). "
+            "Pass the right survey=, or a survey file of your own that lists them as bands, spellings or "
+            "codes"
         )
     for index in np.flatnonzero(~known):
         check.drop(f"unknown band {unique[index].decode()!r}", inverse == index, None)
@@ -402,8 +409,10 @@ def _positions(delivered: Mapping[str, np.ndarray], columns: dict[str, np.ndarra
     if seen.any() and 2 * (wrong & seen).sum() > seen.sum():
         index = int(np.argmax(wrong))
         raise IngestError(
-            f"{check.where}, row {check.first_row + index}: ra {ra[index]:g}, dec {dec[index]:g} is no position in "
-            "degrees (ra 0 to 360, dec -90 to 90): convert the columns, or name the right ones with ra= and dec="
+            f"{check.where}, row {check.first_row + index}: ra {ra[index]:g}, dec {dec[index]:g} is no "
+            "position in "
+            "degrees (ra 0 to 360, dec -90 to 90): convert the columns, or name the right ones with ra= "
+            "and dec="
         )
     check.drop("ra or dec is out of range", wrong, np.where((dec < -90) | (dec > 90), dec, ra))
     lone = np.isnan(ra) | np.isnan(dec)

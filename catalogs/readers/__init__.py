@@ -49,7 +49,8 @@ def find_reader(source: Any, options: Options, name: str | None = None) -> tuple
     source : path or table in memory
     options : Options
     name : str, optional
-        Name of a reader; otherwise the extension decides, then the columns (a reader may claim a set of names).
+        Name of a reader; otherwise the extension decides, then the columns (a reader may claim a set of
+        names).
 
     Raises
     ------
@@ -72,7 +73,8 @@ def find_reader(source: Any, options: Options, name: str | None = None) -> tuple
     else:
         known = ", ".join(sorted(suffix for reader in READERS.values() for suffix in reader.extensions))
         raise IngestError(
-            f"{source}: no reader knows the extension {(suffixes or ['(none)'])[-1]!r} (known: {known}); name one "
+            f"{source}: no reader knows the extension {(suffixes or ['(none)'])[-1]!r} (known: {known}); "
+            "name one "
             f"with reader=, such as reader='csv'"
         )
     found = reader.header(source, options)

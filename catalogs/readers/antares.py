@@ -1,7 +1,8 @@
 """The alert table of an ANTARES locus: one locus a file, detections and upper limits of ZTF.
 
-Fields: ant_survey 1 is a detection, 2 an upper limit; ant_mjd is the jd of the ZTF alert less 2400000.5; ztf_magpsf and
-ztf_sigmapsf are the magnitude of the difference flux and its error, ztf_isdiffpos its sign; ant_maglim is the limit.
+Fields: ant_survey 1 is a detection, 2 an upper limit; ant_mjd is the jd of the ZTF alert less 2400000.5;
+ztf_magpsf and ztf_sigmapsf are the magnitude of the difference flux and its error, ztf_isdiffpos its sign;
+ant_maglim is the limit.
 """
 
 import re
@@ -46,7 +47,8 @@ def header(source: Path, options: Options) -> Header:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise IngestError(
-            f"{source}: an ANTARES locus needs the fields {', '.join(_NEEDED)}; {', '.join(missing)} missing. Export "
+            f"{source}: an ANTARES locus needs the fields {', '.join(_NEEDED)}; {', '.join(missing)} "
+            "missing. Export "
             "the whole timeseries of the locus, or read it as a plain table with reader='csv'"
         )
     roles = ["time", "value", "error", "band", "sign", "upper_limit"]
@@ -57,7 +59,7 @@ def header(source: Path, options: Options) -> Header:
 
 
 def chunks(source: Path, kinds: Kinds, options: Options) -> Iterator[Chunk]:
-    """Rows in chunks: time, value, error, band, sign, upper_limit, and object, rb, row_id, ra, dec where known."""
+    """Rows in chunks; columns are named by their roles."""
     module = _module(source)
     names = module.header(source, options).names
     wanted = _NEEDED | {name: kind for name, kind in _WELCOME.items() if name in names}

@@ -216,4 +216,5 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
         twin = next((by_lower[name] for name in names if name in by_lower), None)
         if twin is not None:
             hint += f"; if {twin!r} is meant, these are no {quantity} values: pass quantity='{other}'"
-    return f"no column found for {role} ({quantity if role in ('value', 'error') else 'usual names tried'}): {hint}"
+    what = f"{role} ({quantity})" if role in ("value", "error") else role
+    return f"no column found for {what}: {hint}"

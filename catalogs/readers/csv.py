@@ -1,7 +1,7 @@
 """Text tables with a header line: CSV, TSV, ECSV, tables with spaces; plain or gzip.
 
-pyarrow reads them where it is installed; the standard library does otherwise, with the same values. pyarrow also
-leaves to it whatever it refuses, so that a fault has one message.
+pyarrow reads them where it is installed; the standard library does otherwise, with the same values. pyarrow
+also leaves to it whatever it refuses, so that a fault has one message.
 """
 
 import csv
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, text_chunk
+from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -23,7 +23,7 @@ _ECSV = "# %ECSV"
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands above the data: names, units, delimiter, and how many lines it takes (the header line included)."""
+    """What stands above the data; `lines` counts all lines up to the header line, which is included."""
 
     names: tuple[str, ...]
     units: dict[str, str]
@@ -130,14 +130,16 @@ def _decoded(file: io.TextIOWrapper, source: Path, options: Options) -> Iterator
             number += 1
             if "\0" in line:
                 raise IngestError(
-                    f"{source}, line {number}: holds zero bytes, so it is no {options.encoding} text; a file of "
+                    f"{source}, line {number}: holds zero bytes, so it is no {options.encoding} text; a "
+                    "file of "
                     "16-bit characters needs encoding='utf-16'"
                 )
             yield line
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise IngestError(
-            f"{source}, near line {number + 1}: byte 0x{byte:02x} is no {options.encoding} text; name the encoding "
+            f"{source}, near line {number + 1}: byte 0x{byte:02x} is no {options.encoding} text; name the "
+            "encoding "
             "of the file, such as encoding='latin-1' or 'utf-16', or convert it to UTF-8"
         ) from None
     except (EOFError, OSError) as error:
@@ -168,7 +170,8 @@ def _with_csv(
                 rows += 1
                 if len(row) != width:
                     raise IngestError(
-                        f"{source}, row {rows}: {len(row)} fields where the header line has {width}; the file is cut "
+                        f"{source}, row {rows}: {len(row)} fields where the header line has {width}; the "
+                        "file is cut "
                         "off or a text holds the delimiter without quotes: repair this row"
                     )
                 if rows < first_row:
@@ -176,13 +179,13 @@ def _with_csv(
                 for name, index in picks:
                     texts[name].append(row[index])
                 if rows - first_row + 1 == options.chunk_rows:
-                    yield text_chunk(first_row, texts, kinds)
+                    yield make_chunk(first_row, kinds, texts)
                     first_row = rows + 1
                     texts = {name: [] for name in kinds}
         except csv.Error as error:
             raise IngestError(f"{source}, after row {rows}: {error}: repair the quotes of this row") from None
     if rows >= first_row:
-        yield text_chunk(first_row, texts, kinds)
+        yield make_chunk(first_row, kinds, texts)
 
 
 def _with_pyarrow(source: Path, found: Layout, kinds: Kinds, options: Options) -> Iterator[Chunk]:
@@ -241,6 +244,4 @@ def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
             done[name] = values.astype(f"S{width}")
             continue
         slow[name] = columns[name].to_pylist()
-    chunk = text_chunk(first_row, slow, kinds)
-    chunk.columns = {name: done.get(name, chunk.columns.get(name)) for name in kinds}  # type: ignore[misc]
-    return chunk
+    return make_chunk(first_row, kinds, slow, done)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, text_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError
 
 
@@ -71,9 +71,7 @@ def _chunk(start: int, columns: dict[str, np.ndarray], kinds: Kinds) -> Chunk:
             done[name] = values.astype(np.int64)
         else:
             slow[name] = [_text(value) for value in values.tolist()]
-    chunk = text_chunk(start + 1, slow, kinds)
-    chunk.columns = {name: done.get(name, chunk.columns.get(name)) for name in kinds}  # type: ignore[misc]
-    return chunk
+    return make_chunk(start + 1, kinds, slow, done)
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, text_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError
 
 
@@ -55,7 +55,8 @@ def _open(source: Path) -> Any:
         import pyarrow.parquet as pq
     except ImportError:
         raise IngestError(
-            f"{source}: reading Parquet needs pyarrow: install it with `pip install skytrawl[hats]`, or convert the "
+            f"{source}: reading Parquet needs pyarrow: install it with `pip install skytrawl[hats]`, or "
+            "convert the "
             "file to CSV"
         ) from None
     try:
@@ -78,7 +79,8 @@ def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) 
             column = column.dictionary_decode()
         if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
             raise IngestError(
-                f"{source}: the column {name!r} is of type {column.type}; a long table with one row an observation "
+                f"{source}: the column {name!r} is of type {column.type}; a long table with one row an "
+                "observation "
                 "and times as numbers (MJD, JD) is needed"
             )
         numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
@@ -90,6 +92,4 @@ def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) 
             done[name] = pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False)
         else:
             slow[name] = pc.fill_null(pc.cast(column, pa.string()), "").to_pylist()
-    chunk = text_chunk(first_row, slow, kinds)
-    chunk.columns = {name: done.get(name, chunk.columns.get(name)) for name in kinds}  # type: ignore[misc]
-    return chunk
+    return make_chunk(first_row, kinds, slow, done)

@@ -62,8 +62,8 @@ class Chunk:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
 
-# Kinds: "number", "text", "integer", and "decimal": text where the file has text, so that no digit of a Julian date
-# is lost, else as "number".
+# Kinds: "number", "text", "integer", and "decimal": text where the file has text, so that no digit of a
+# Julian date is lost, else as "number".
 Kinds = Mapping[str, str]
 
 
@@ -80,7 +80,7 @@ class Reader:
 
 
 def parse_numbers(texts: list[str]) -> tuple[np.ndarray, list[int]]:
-    """float64 values of texts, correctly rounded, and the indices of those that are no numbers (NaN there)."""
+    """float64 values of texts, correctly rounded; indices of those that are no numbers (NaN there)."""
     joined = "\0".join(texts)
     # float() also takes 1_000 and digits of other scripts, which no table means.
     if joined.isascii() and "_" not in joined:
@@ -124,11 +124,19 @@ def to_bytes(texts: list[str]) -> np.ndarray:
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
 
 
-def text_chunk(first_row: int, texts: Mapping[str, list[str]], kinds: Kinds) -> Chunk:
-    """The chunk of columns that came as text."""
+def make_chunk(
+    first_row: int,
+    kinds: Kinds,
+    texts: Mapping[str, list[str]],
+    done: Mapping[str, np.ndarray] | None = None,
+) -> Chunk:
+    """The chunk of columns that came as text, beside those that are arrays already."""
     chunk = Chunk(first_row, {})
-    for name, column in texts.items():
-        kind = kinds[name]
+    for name, kind in kinds.items():
+        if done is not None and name in done:
+            chunk.columns[name] = done[name]
+            continue
+        column = texts[name]
         bad: list[int] = []
         if kind == "number":
             chunk.columns[name], bad = parse_numbers(column)

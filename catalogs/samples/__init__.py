@@ -1,4 +1,4 @@
-"""Small real light curves that come with the package; SOURCES.md states origin, licence and citation of each."""
+"""Small real light curves that come with the package; SOURCES.md states origin, licence and citation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -57,9 +57,9 @@ class Demo:
 def demo_sources() -> Demo:
     """One table of ZTF supernovae, Stripe 82 RR Lyrae, ZTF alert histories and rare events.
 
-    Difference and total magnitudes stand side by side (the archive says photometry "mixed"), and so do UTC and TAI
-    (37 s apart) and r filters of several telescopes: good enough to see which light curves look unlike a
-    supernova's, not for a measurement. Only the alert histories have positions.
+    Difference and total magnitudes stand side by side (the archive says photometry "mixed"), and so do UTC
+    and TAI (37 s apart) and r filters of several telescopes: good enough to see which light curves look
+    unlike a supernova's, not for a measurement. Only the alert histories have positions.
 
     Returns
     -------
@@ -97,10 +97,13 @@ def demo_sources() -> Demo:
         # Most rows of Gaia16aye come with the error 0, which stands for unknown.
         {"survey": "ztf", "photometry": "mixed", "bands": ("g", "r", "i"), "missing_errors": "keep"},
         {
-            "ztf_bts_snia": f"{len(names)} type Ia supernovae, difference magnitudes, no positions, sign unknown",
-            "sdss_s82_rrlyrae": f"{len(np.unique(stars['object']))} RR Lyrae stars, g r i, total magnitudes, TAI",
+            "ztf_bts_snia": f"{len(names)} type Ia supernovae, difference magnitudes, no positions, sign "
+            "unknown",
+            "sdss_s82_rrlyrae": f"{len(np.unique(stars['object']))} RR Lyrae stars, g r i, total "
+            "magnitudes, TAI",
             "ztf_alert_histories": (
-                f"{len(np.unique(histories['object']))} objects with positions, difference magnitudes and signs "
+                f"{len(np.unique(histories['object']))} objects with positions, difference magnitudes and "
+                "signs "
                 "(objects that are among the supernovae are left out)"
             ),
             "snad_rare_events": f"{len(np.unique(rare['object']))} rare events, r, total magnitudes",

@@ -7,15 +7,17 @@ One TOML file a survey. Keys:
 ``object_id``
     "integer" or "name": the usual form of its identifiers (a hint; the data decide).
 ``[light_curves]``
-    ``quantity`` ("magnitude", "flux"), ``photometry`` ("total", "difference", "forced difference"), ``units``,
+    ``quantity`` ("magnitude", "flux"), ``photometry`` ("total", "difference", "forced difference"),
+    ``units``,
     ``magnitude_system`` ("AB", "Vega"), and for fluxes ``zero_point``: the magnitude of one unit.
 ``[time]``
-    ``format`` as delivered ("mjd", "jd", or "jd-<number>" for a truncated date), ``scale``, ``reference_position``,
+    ``format`` as delivered ("mjd", "jd", or "jd-<number>" for a truncated date), ``scale``,
+    ``reference_position``,
     ``exposure_point`` ("start", "middle", "end", "unknown").
 ``[[bands]]``
-    In order of wavelength: ``name``, ``wavelength`` (effective, nm), ``spellings`` (other names of the same filter,
-    kept as delivered), ``codes`` (other marks, translated to ``name``), ``zero_point_jy`` (flux density of
-    magnitude 0, for systems other than AB).
+    In order of wavelength: ``name``, ``wavelength`` (effective, nm), ``spellings`` (other names of the same
+    filter, kept as delivered), ``codes`` (other marks, translated to ``name``), ``zero_point_jy`` (flux
+    density of magnitude 0, for systems other than AB).
 ``[columns]``
     Role (object, time, value, ...) to the column names of its usual products.
 """

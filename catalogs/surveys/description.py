@@ -49,7 +49,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the bands, values and times of a survey mean; see :mod:`skytrawl.catalogs.surveys` for the keys."""
+    """What bands, values and times of a survey mean; :mod:`skytrawl.catalogs.surveys` lists the keys."""
 
     name: str
     title: str
@@ -102,7 +102,8 @@ def load_survey(name_or_path: "str | Path | Survey") -> Survey:
     Parameters
     ----------
     name_or_path : str, Path or Survey
-        A name of :func:`list_surveys`, or the path of a TOML file of the same form. A Survey is returned as it is.
+        A name of :func:`list_surveys`, or the path of a TOML file of the same form. A Survey is returned as
+        it is.
 
     Returns
     -------
@@ -122,7 +123,8 @@ def load_survey(name_or_path: "str | Path | Survey") -> Survey:
     path = Path(name_or_path)
     if not path.is_file():
         raise SchemaError(
-            f"no survey {text!r}: take one of {', '.join(list_surveys())}, or give the path of a TOML file of your "
+            f"no survey {text!r}: take one of {', '.join(list_surveys())}, or give the path of a TOML file "
+            "of your "
             "own (copy one of these and change it)"
         )
     try:
