@@ -178,6 +178,7 @@ class ResultsStore:
             "archive_path": self.attrs["archive_path"],
             "archive_version": version.number,
             "archive_fingerprint": version.fingerprint,
+            "survey": str(archive.attrs.get("survey", {}).get("name", "")),
             "object_slot": archive.attrs["object_slot"],
             "identity": identity,
             "outputs": [variable.short for variable in variables],
@@ -251,12 +252,23 @@ def open_results(
     ArchiveMismatchError
         If it belongs to another archive.
     """
-    from skytrawl.catalogs.accessor import open_tree
+    import skytrawl.catalogs.accessor  # noqa: F401  (registers .skytrawl)
+    import xarray as xr
+    from skytrawl.catalogs.compact import SkytrawlBackend
 
     store = ResultsStore(path)
     if archive is not None:
         store.check_archive(archive)
-    return open_tree(store, job, chunks)
+    # Without xarray's cache a column that was looked at is still the store's, and queries stay cheap.
+    return xr.open_datatree(str(store.path), engine=SkytrawlBackend, job=job, chunks=chunks, cache=False)
+
+
+def results_datasets(path: str | Path, job: str | None = None) -> "dict[str, xr.Dataset]":
+    """The groups of a store for xarray, "/" and one per job; registers the accessor ``.skytrawl``."""
+    import skytrawl.catalogs.accessor  # noqa: F401  (registers .skytrawl)
+    from skytrawl.catalogs import results_view
+
+    return results_view.results_datasets(path, job)
 
 
 def _declare(
@@ -279,8 +291,8 @@ def _declare(
     if (found.dtype, found.tail, found.layout.slot) != (dtype.newbyteorder("<"), tail, slot):
         raise ArchiveError(
             f"{storage.path(name)} exists as {found.dtype}{list(found.tail)} with slots "
-            f"of {found.layout.slot} rows, the job now gives {dtype}{list(tail)} with {slot}. The kernel version "
-            "of the job should have changed: choose another output path"
+            f"of {found.layout.slot} rows, the job now gives {dtype}{list(tail)} with {slot}. The kernel "
+            "version of the job should have changed: choose another output path"
         )
 
 

@@ -14,13 +14,15 @@ deleted and rebuilt at any time. All are ``.npy`` files that are mapped, not loa
 import hashlib
 import json
 import uuid
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from skytrawl.catalogs.runs import Run
+from skytrawl.errors import NoPositionsError
 
 FORMAT = 1
 DEPTH = 128
@@ -30,8 +32,6 @@ SEGMENT_IDS = 4_000_000
 DIRECTIONS = ("low", "high")
 # Rounding of float64 unit vectors, far below any catalogue's precision.
 _SLACK = 1e-9
-
-_PLACE = np.dtype([("partition", "<u4"), ("row", "<u4")])
 
 
 def ranked(run: Run) -> dict[str, str]:
@@ -119,12 +119,12 @@ def finalise(run: Run) -> dict[str, int]:
     CorruptShardError
         If a finished partition cannot be read; the earlier sidecars stay.
     """
-    state = _state(run)
+    made_from = state(run)
     present = run.present()
     counts = np.where(present, run.partitions["n_objects"], 0).astype(np.int64)
     token = uuid.uuid4().hex[:12]
     built = _Build(run, counts, token)
-    index: dict[str, Any] = {"format": FORMAT, "token": token, "state": state, "depth": DEPTH}
+    index: dict[str, Any] = {"format": FORMAT, "token": token, "state": made_from, "depth": DEPTH}
     built.save("present", present)
     index["segments"] = built.ids()
     if run.has_positions:
@@ -185,23 +185,18 @@ class _Build:
         if group:
             groups.append(group)
             bounds.append(bounds[-1] + size)
-        dtype = self.run.column("object_id").dtype
-        places: list[np.ndarray] = []
+        dtype = np.dtype([("id", self.run.column("object_id").dtype), ("partition", "<u4"), ("row", "<u4")])
 
         def sorted_ids() -> Iterator[np.ndarray]:
             for members in groups:
                 ids = np.concatenate([self.run.read(p, ("object_id",))["object_id"] for p in members])
-                place = np.empty(len(ids), _PLACE)
+                place = np.empty(len(ids), dtype)
+                place["id"] = ids
                 place["partition"] = np.repeat(members, self.counts[members])
                 place["row"] = np.concatenate([np.arange(self.counts[p]) for p in members])
-                order = np.argsort(ids, kind="stable")
-                self.save(f"places-{len(places)}", place[order])
-                places.append(np.array([ids[order[0]], ids[order[-1]]]))
-                yield ids[order]
+                yield place[np.argsort(ids, kind="stable")]
 
         self.stream("ids", dtype, (bounds[-1],), sorted_ids())
-        ends = np.stack(places) if places else np.empty((0, 2), dtype)
-        self.save("ends", ends.astype(dtype))
         return bounds
 
     def caps(self) -> int:
@@ -262,7 +257,12 @@ class Sidecars:
     def __init__(self, run: Run, index: dict[str, Any]) -> None:
         self.run = run
         self.index = index
-        self.present = np.asarray(self._file("present")).astype(bool)
+        self.present = self._file("present").astype(bool)
+        # All files are mapped at once: a rebuild may remove their names while this reader lives.
+        self._ids = self._file("ids")
+        self._caps = (self._file("caps"), self._file("cap-starts")) if "chunk" in index else None
+        kinds = ("best", "best-starts", "best-leaders")
+        self._best = {name: [self._file(f"{kind}.{name}") for kind in kinds] for name in index["scores"]}
 
     @classmethod
     def open(cls, run: Run) -> "Sidecars | None":
@@ -270,7 +270,7 @@ class Sidecars:
         for _ in range(3):
             try:
                 index = json.loads(run.storage.read("sidecars/index.json"))
-                if index["format"] != FORMAT or index["state"] != _state(run):
+                if index["format"] != FORMAT or index["state"] != state(run):
                     return None
                 return cls(run, index)
             except FileNotFoundError:
@@ -283,11 +283,6 @@ class Sidecars:
         path = self.run.storage.path(f"sidecars/{self.index['token']}.{name}.npy")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         return array.view(np.ndarray)
-
-    @cached_property
-    def _best(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        kinds = ("best", "best-starts", "best-leaders")
-        return {name: tuple(self._file(f"{kind}.{name}") for kind in kinds) for name in self.index["scores"]}  # type: ignore[misc]
 
     def top(self, by: str, n: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Places of the `n` <= 128 best rows by a score, and their columns (wide ones left out).
@@ -317,24 +312,22 @@ class Sidecars:
 
     def find(self, key: Any) -> tuple[np.ndarray, np.ndarray, str]:
         """Places of an id (as the column keeps it), and the nearest id where there is none."""
-        ids, ends, bounds = self._file("ids"), self._file("ends"), self.index["segments"]
-        places, near = [], []
-        for segment in range(len(ends)):
-            low, high = bounds[segment], bounds[segment + 1]
-            part = ids[low:high]
-            left = int(np.searchsorted(part, key, "left"))
-            near += [part[i] for i in (left - 1, left) if 0 <= i < len(part)]
-            if ends[segment, 0] <= key <= ends[segment, 1]:
-                right = int(np.searchsorted(part, key, "right"))
-                if right > left:
-                    places.append(self._file(f"places-{segment}")[left:right])
-        place = np.concatenate(places) if places else np.empty(0, _PLACE)
-        place = np.sort(place, order=("partition", "row"))
+        ids, records, bounds = self._ids["id"], self._ids, self.index["segments"]
+        places, near = [records[:0]], []
+        for low, high in pairwise(bounds):
+            # Step by step on the mapped file: searchsorted would copy the whole field first.
+            left = bisect_left(ids, key, low, high)
+            right = bisect_right(ids, key, left, high)
+            near += [ids[i] for i in (left - 1, left) if low <= i < high]
+            places.append(records[left:right])
+        place = np.sort(np.concatenate(places), order=("partition", "row"))
         return place["partition"].astype(np.int64), place["row"].astype(np.int64), _nearest(key, near)
 
     def near(self, vector: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]]:
         """Ranges of rows (partition, start, stop) that may lie within `radius` degrees of a direction."""
-        caps, starts, chunk = self._file("caps"), self._file("cap-starts"), self.index["chunk"]
+        if self._caps is None:
+            raise NoPositionsError(f"the objects of {self.run.path} have no sky positions")
+        (caps, starts), chunk = self._caps, self.index["chunk"]
         chord = np.linalg.norm(caps[:, :3] - vector, axis=1)
         distance = 2 * np.arcsin(np.minimum(1.0, chord / 2))
         hits = np.flatnonzero((caps[:, 3] >= 0) & (distance <= np.radians(radius) + caps[:, 3] + _SLACK))
@@ -361,7 +354,7 @@ def _nearest(key: Any, near: list[Any]) -> str:
     return str(min((int(other) for other in near), key=lambda other: abs(other - int(key))))
 
 
-def _state(run: Run) -> str:
+def state(run: Run) -> str:
     """What the sidecars were made from: the covered version and the files of the ledger."""
     digest = hashlib.blake2b(run.version.fingerprint.encode(), digest_size=16)
     for key in run.storage.list("ledger"):
