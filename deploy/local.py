@@ -73,7 +73,7 @@ def connect(
     workers: int | None = None,
     threads: int | None = None,
     memory: int | None = None,
-    dashboard: str | None = ":0",
+    dashboard: str = ":0",
     timeout: float = 60.0,
 ) -> Iterator[Client]:
     """Start a cluster, or connect to one, and yield its client.
@@ -88,8 +88,8 @@ def connect(
         Worker processes, and threads of each; an existing scheduler has its own.
     memory : int, optional
         Bytes that a worker may use; default an equal share of 85 % of the machine.
-    dashboard : str, optional
-        Address of the Dask dashboard; ":0" takes any free port, None switches it off.
+    dashboard : str
+        Address of the Dask dashboard; ":0" takes any free port.
     timeout : float
         Seconds to wait for the scheduler.
 
@@ -111,7 +111,7 @@ def connect(
 
 
 def _processes(
-    shape: LocalShape, memory: int | None, dashboard: str | None, timeout: float
+    shape: LocalShape, memory: int | None, dashboard: str, timeout: float
 ) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
@@ -133,7 +133,7 @@ def _processes(
         yield client
 
 
-def _threads(workers: int | None, threads: int | None, dashboard: str | None) -> Iterator[Client]:
+def _threads(workers: int | None, threads: int | None, dashboard: str) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     count = (threads or cores()) * (workers or 1)
