@@ -8,17 +8,16 @@ The steps are functions of their own (readers, :func:`skytrawl.catalogs.rows.nor
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from skytrawl.catalogs import partition, readers, schema
 from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.readers.columns import map_columns
+from skytrawl.catalogs.gather import Gathered, apply_objects, band_codes, joined
 from skytrawl.catalogs.readers.table import Options
 from skytrawl.catalogs.report import IngestReport
-from skytrawl.catalogs.rows import EXAMPLES, KINDS, Rules, Tally, check_units, normalise, parse_time_format
+from skytrawl.catalogs.rows import EXAMPLES, Rules
 from skytrawl.catalogs.surveys import Survey, load_survey
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS, ArchiveWriter, slots_for
 from skytrawl.errors import IngestError, ParameterError
@@ -27,18 +26,6 @@ __all__ = ["IngestReport", "Progress", "ingest", "write_blocks"]
 
 # Called with the stage ("read", "write"), what is done and what there is to do (files, partitions).
 Progress = Callable[[str, int, int], None]
-
-_DEFAULTS: dict[str, Any] = {
-    "ra": np.nan,
-    "dec": np.nan,
-    "sign": np.int8(0),
-    "upper_limit": False,
-    "quality": np.uint32(0),
-    "rb": np.float32(np.nan),
-    "exposure": np.int64(-1),
-    "class": b"",
-    "row_id": b"",
-}
 
 
 def ingest(
@@ -146,7 +133,7 @@ def ingest(
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise IngestError(f"{path} exists already: choose another path, or remove it first")
     curves = _light_curves(described, quantity, photometry, units, zero_point)
-    times = {
+    times: dict[str, Any] = {
         "scale": time_scale or described.time_scale,
         "reference_position": reference_position or described.reference_position,
         "exposure_point": exposure_point or described.exposure_point,
@@ -181,17 +168,17 @@ def ingest(
     )
     options = Options(encoding=encoding, delimiter=delimiter, use_pyarrow=use_pyarrow)
     listed = readers.sources_of(sources)
-    read = _Read(rules, options, dict(columns or {}), reader)
+    read = Gathered(rules, options, dict(columns or {}), reader)
     for number, source in enumerate(listed):
         if progress:
             progress("read", number, len(listed))
         read.source(source)
     if progress:
         progress("read", len(listed), len(listed))
-    rows = _together(read)
-    archive_bands, rows["band"] = _band_codes(rows["band"], described, bands, read.warnings)
+    rows = joined(read)
+    archive_bands, rows["band"] = band_codes(rows["band"], described, bands, read.warnings)
     if objects is not None:
-        _apply_objects(rows, objects, read)
+        apply_objects(rows, objects, read)
     delivered = rows["object"]
     rows["object"] = partition.identifiers(delivered)
     grouped = partition.group(rows, drop_duplicates=duplicates == "drop")
@@ -202,7 +189,7 @@ def ingest(
         read.warnings.append(
             f"{int((~placed).sum())} of {block.n_objects} objects have no position: cones never find them"
         )
-    _warn_of_names(curves, times, read, described)
+    _warn_of_names(curves, times, read)
     pieces = partition.cut(block.offsets, block.objects["healpix"], partition_observations)
     survey_dict = described.to_dict()
     curves["time"] = times | {"origin": "own" if read.own_origin else "MJD"}
@@ -264,59 +251,6 @@ def write_blocks(
     return count
 
 
-@dataclass
-class _Read:
-    """The rows of all sources, and what was found on the way."""
-
-    rules: Rules
-    options: Options
-    columns: dict[str, Any]
-    reader: str | None
-    tally: Tally = field(default_factory=Tally)
-    chunks: list[dict[str, np.ndarray]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    guessed: dict[str, dict[str, str]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    time_columns: set[str] = field(default_factory=set)
-    own_origin: bool = False
-    lost: int = 0
-
-    def source(self, source: Any) -> None:
-        """Read and check one source."""
-        where = readers.source_name(source)
-        found, header = readers.find_reader(source, self.options, self.reader)
-        rules = self.rules
-        stem = source.name.split(".")[0] if isinstance(source, Path) else "table"
-        mapped = map_columns(header, self.columns, rules.survey, rules.quantity, where, stem)
-        check_units(header, mapped, rules, where)
-        rules = Rules(**{**vars(rules), "time_format": rules.time_format or _time_format(mapped, rules)})
-        origin, offset = parse_time_format(rules.time_format)
-        self.own_origin |= origin == "days"
-        self.time_columns.add(mapped.columns.get("time", ""))
-        kinds = {name: KINDS[role] for role, name in mapped.columns.items()}
-        if offset and "time" in mapped.columns:
-            kinds[mapped.columns["time"]] = "decimal"
-        if found.name != "antares" and mapped.guessed:
-            self.guessed[where] = mapped.guessed
-        before = self.tally.read
-        for chunk in found.chunks(source, kinds, self.options):
-            rows = normalise(chunk, mapped, rules, where, self.tally)
-            rows["file"] = np.full(len(rows["row"]), len(self.names), np.int32)
-            self.chunks.append(rows)
-        self.names.append(where)
-        if self.tally.read == before:
-            self.warnings.append(f"{where} has a header line but no rows")
-
-
-def _time_format(mapped: Any, rules: Rules) -> str:
-    name = mapped.columns.get("time", "").lower()
-    for prefix, meant in (("mjd", "mjd"), ("jd", "jd"), ("hjd", "jd"), ("bjd", "jd")):
-        if name == prefix or name.startswith(prefix + "_"):
-            # The survey may know a truncated form of the same kind of date.
-            return rules.survey.time_format if rules.survey.time_format.startswith(meant) else meant
-    return rules.survey.time_format
-
-
 def _light_curves(
     survey: Survey,
     quantity: str | None,
@@ -335,7 +269,7 @@ def _light_curves(
                 "with zero_point=31.4"
             )
         units = "mag"
-    found = {
+    found: dict[str, Any] = {
         "quantity": chosen,
         "photometry": photometry or survey.photometry,
         "units": units or survey.units,
@@ -354,118 +288,8 @@ def _choices(**given: tuple[str, tuple[str, ...]]) -> None:
             raise ParameterError(f"{name}={value!r} is unknown: take one of {', '.join(options)}")
 
 
-def _together(read: _Read) -> dict[str, np.ndarray]:
-    """All kept rows as one set of columns."""
-    kept = sum(len(chunk["row"]) for chunk in read.chunks)
-    if not read.tally.read:
-        raise IngestError(f"no rows in {', '.join(read.names)}: there is nothing to put into an archive")
-    if not kept:
-        reasons = "\n".join(
-            f"  {count} rows: {reason} ({'; '.join(read.tally.examples[reason][:1])})"
-            for reason, count in read.tally.dropped.items()
-        )
-        raise IngestError(f"none of {read.tally.read} rows can be used:\n{reasons}")
-    roles = {role for chunk in read.chunks for role in chunk}
-    rows = {}
-    for role in sorted(roles):
-        parts = [
-            chunk[role] if role in chunk else np.full(len(chunk["row"]), _DEFAULTS[role])
-            for chunk in read.chunks
-        ]
-        rows[role] = np.concatenate(parts)
-    read.chunks.clear()
-    present = set(np.unique(rows["object"]).tolist())
-    lost = sorted(read.tally.losers - present - {b""})
-    read.lost = len(lost)
-    if lost:
-        shown = ", ".join(name.decode(errors="replace") for name in lost[:EXAMPLES])
-        read.warnings.append(
-            f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})"
-        )
-    read.warnings += [f"{text} ({count} rows)" for text, count in read.tally.notes.items()]
-    read.warnings += [
-        f"{count} rows dropped: {reason}; add it to a survey file of your own if it is meant"
-        for reason, count in read.tally.dropped.items()
-        if reason.startswith("unknown band")
-    ]
-    return rows
-
-
-def _band_codes(
-    names: np.ndarray, survey: Survey, asked: Sequence[str] | None, warnings: list[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the archive's bands, and the code of every row."""
-    unique, inverse = np.unique(names, return_inverse=True)
-    found = [survey.band(name.decode()) for name in unique]
-    if asked is not None:
-        bands = tuple(asked)
-        canonical = [band.name for band in map(survey.band, bands) if band is not None]
-        codes_of = {name: code for code, name in enumerate(canonical)}
-        if len(codes_of) < len(bands):
-            raise ParameterError(f"bands={list(bands)} names one filter of {survey.name} twice")
-    else:
-        chosen = []
-        for band in survey.bands:
-            delivered = [name.decode() for name, of in zip(unique, found, strict=True) if of is band]
-            spelled = [name for name in delivered if name not in band.codes]
-            if len(spelled) > 1:
-                warnings.append(
-                    f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}"
-                )
-            chosen.append(spelled[0] if len(spelled) == 1 and len(delivered) == 1 else band.name)
-        bands = tuple(chosen)
-        codes_of = {band.name: code for code, band in enumerate(survey.bands)}
-    codes = np.array([codes_of[band.name] for band in found if band is not None], np.uint8)
-    return bands, codes[inverse]
-
-
-def _apply_objects(rows: dict[str, np.ndarray], objects: Any, read: _Read) -> None:
-    """Positions and classes from a table of objects."""
-    (source,) = readers.sources_of(objects)
-    where = readers.source_name(source)
-    found, header = readers.find_reader(source, read.options)
-    lower = {name.lower(): name for name in reversed(header.names)}
-    from skytrawl.catalogs.readers.columns import USUAL
-
-    mapped = {
-        role: next((lower[name] for name in (role, *USUAL[role]) if name in lower), "")
-        for role in ("object", "ra", "dec", "class")
-    }
-    if not mapped["object"] or not any(mapped[role] for role in ("ra", "class")):
-        raise IngestError(
-            f"{where}: a table of objects needs a column object and any of ra, dec, class; it has "
-            f"{', '.join(header.names)}"
-        )
-    kinds = {name: KINDS[role] for role, name in mapped.items() if name}
-    chunks = list(found.chunks(source, kinds, read.options))
-    if not chunks:
-        raise IngestError(f"{where} has no rows")
-    table = {
-        role: np.concatenate([chunk.columns[name] for chunk in chunks])
-        for role, name in mapped.items()
-        if name
-    }
-    unique, inverse = np.unique(rows["object"], return_inverse=True)
-    named, first = np.unique(table["object"], return_index=True)
-    place = np.minimum(np.searchsorted(named, unique), len(named) - 1)
-    known = named[place] == unique
-    for role in ("ra", "dec", "class"):
-        if role not in table:
-            continue
-        old = rows.get(role)
-        if old is None:
-            old = np.full(len(inverse), _DEFAULTS[role])
-        new = table[role][first[place]]
-        rows[role] = np.where(known[inverse], new[inverse], old)
-    unused = len(named) - int(known.sum())
-    if unused:
-        read.warnings.append(f"{unused} objects of {where} have no observations and are left out")
-    if not known.all():
-        read.warnings.append(f"{int((~known).sum())} objects are not in {where}")
-
-
 def _count_duplicates(
-    grouped: partition.Grouped, rows: Mapping[str, np.ndarray], delivered: np.ndarray, read: _Read
+    grouped: partition.Grouped, rows: Mapping[str, np.ndarray], delivered: np.ndarray, read: Gathered
 ) -> None:
     if grouped.duplicates.size:
         first = np.sort(grouped.duplicates)[:EXAMPLES]
@@ -498,7 +322,9 @@ def _count_duplicates(
         read.warnings.append(f"{grouped.mixed_classes} objects have several classes: the first is kept")
 
 
-def _warn_of_names(curves: Mapping[str, Any], times: Mapping[str, Any], read: _Read, survey: Survey) -> None:
+def _warn_of_names(
+    curves: Mapping[str, Any], times: Mapping[str, Any], read: Gathered, survey: Survey
+) -> None:
     """Warn where names of columns speak against what the archive will say."""
     for column in sorted(read.time_columns):
         lower = column.lower()

@@ -1,6 +1,5 @@
 """From delivered columns to checked rows: units, times, plausibility, and a count of every dropped row."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,17 +8,12 @@ import numpy as np
 from skytrawl.catalogs.readers.columns import Mapped
 from skytrawl.catalogs.readers.table import Chunk, Header
 from skytrawl.catalogs.surveys import Survey
-from skytrawl.errors import IngestError, ParameterError
+from skytrawl.catalogs.times import MJD_RANGE, MJD_ZERO, TIME_FORMATS, parse_time_format, to_mjd
+from skytrawl.errors import IngestError
 
 EXAMPLES = 3
-MJD_ZERO = 2400000.5
-# MJD of 1890 and 2150: older plates and later simulations are rare enough to be asked for.
-MJD_RANGE = (11_368.0, 106_332.0)
 # From the Sun (-27) to far below any survey's limit; 99 and -999 stand for missing values.
 MAGNITUDE_RANGE = (-30.0, 40.0)
-TIME_FORMATS = (
-    "'mjd', 'jd', 'jd-<number>' or 'mjd-<number>' for truncated dates, 'days' for an own zero point"
-)
 KINDS = {
     "object": "text",
     "time": "number",
@@ -89,64 +83,6 @@ class Rules:
     bands: tuple[str, ...] | None = None
     on_bad: str = "drop"
     missing_errors: str = "drop"
-
-
-def parse_time_format(text: str) -> tuple[str, float]:
-    """Kind ("mjd" or "days") of a time format and what brings a delivered time to it by subtraction.
-
-    Raises
-    ------
-    ParameterError
-        If the format is unknown.
-    """
-    if text == "days":
-        return "days", 0.0
-    match = re.fullmatch(r"(mjd|jd)(?:-(\d+(?:\.\d+)?))?", text)
-    if not match:
-        raise ParameterError(f"time_format={text!r} is unknown: take {TIME_FORMATS}")
-    return "mjd", (MJD_ZERO if match[1] == "jd" else 0.0) - float(match[2] or 0)
-
-
-def to_mjd(times: np.ndarray, time_format: str) -> tuple[np.ndarray, list[int]]:
-    """MJD of delivered times, and the indices of texts that are no numbers.
-
-    Julian dates that come as text are cut at the decimal point before they become floating point, so that
-    digits beyond the 40 microseconds of a float64 Julian date are kept. The difference of floating-point
-    dates is exact.
-
-    Parameters
-    ----------
-    times : float array or bytes array of shape (n,)
-    time_format : str
-    """
-    from skytrawl.catalogs.readers.table import parse_numbers
-
-    kind, offset = parse_time_format(time_format)
-    if times.dtype.kind != "S":
-        values = times.astype(np.float64)
-        return (values - offset if kind == "mjd" and offset else values), []
-    texts = [text.decode() for text in times.tolist()]
-    values, bad = parse_numbers(texts)
-    if kind == "mjd" and offset:
-        days = np.array([_whole_days(text) for text in texts], np.float64)
-        rest, _ = parse_numbers([_fraction(text) for text in texts])
-        split = np.isfinite(days) & np.isfinite(rest)
-        # Whole days less the offset is exact; one rounding when the fraction joins.
-        values = np.where(split, (days - offset) + np.where(split, rest, 0.0), values - offset)
-    return values, bad
-
-
-_PLAIN = re.compile(r"\s*\+?(\d+)(?:\.(\d*))?\s*")
-
-
-def _whole_days(text: str) -> float:
-    match = _PLAIN.fullmatch(text)
-    return float(match[1]) if match else np.nan
-
-
-def _fraction(text: str) -> str:
-    match = _PLAIN.fullmatch(text)
-    return f"0.{match[2] or 0}" if match else "nan"
 
 
 def check_units(header: Header, mapped: Mapped, rules: Rules, where: str) -> None:
@@ -394,9 +330,9 @@ def _bands(names: np.ndarray, check: _Check) -> None:
             "Pass the right survey=, or a survey file of your own that lists them as bands, spellings or "
             "codes"
         )
-    for index in np.flatnonzero(~known):
+    for index in np.flatnonzero(~known).tolist():
         check.drop(f"unknown band {unique[index].decode()!r}", inverse == index, None)
-    for index in np.flatnonzero(unselected):
+    for index in np.flatnonzero(unselected).tolist():
         check.drop(f"band {unique[index].decode()!r} is not among those asked for", inverse == index, None)
 
 

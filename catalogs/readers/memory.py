@@ -52,7 +52,8 @@ def _names(source: Any) -> tuple[str, ...]:
 
 def _plain(column: Any) -> np.ndarray:
     if isinstance(column, np.ma.MaskedArray):
-        column = column.filled(np.nan) if column.dtype.kind == "f" else column.astype(object).filled("")
+        masked: Any = column if column.dtype.kind == "f" else column.astype(object)
+        column = masked.filled(np.nan if column.dtype.kind == "f" else "")
     values = np.asarray(column)
     if values.ndim != 1:
         raise IngestError(f"table in memory: columns have one dimension, not the shape {values.shape}")

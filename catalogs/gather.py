@@ -1,0 +1,188 @@
+"""All rows of an ingest: sources read and checked one by one, then joined into one set of columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skytrawl.catalogs import readers
+from skytrawl.catalogs.readers.columns import USUAL, Mapped, map_columns
+from skytrawl.catalogs.readers.table import Options
+from skytrawl.catalogs.rows import EXAMPLES, KINDS, Rules, Tally, check_units, normalise
+from skytrawl.catalogs.surveys import Survey
+from skytrawl.catalogs.times import parse_time_format
+from skytrawl.errors import IngestError, ParameterError
+
+_DEFAULTS: dict[str, Any] = {
+    "ra": np.nan,
+    "dec": np.nan,
+    "sign": np.int8(0),
+    "upper_limit": False,
+    "quality": np.uint32(0),
+    "rb": np.float32(np.nan),
+    "exposure": np.int64(-1),
+    "class": b"",
+    "row_id": b"",
+}
+
+
+@dataclass
+class Gathered:
+    """The rows of all sources, and what was found on the way."""
+
+    rules: Rules
+    options: Options
+    columns: dict[str, Any]
+    reader: str | None
+    tally: Tally = field(default_factory=Tally)
+    chunks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    guessed: dict[str, dict[str, str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    time_columns: set[str] = field(default_factory=set)
+    own_origin: bool = False
+    lost: int = 0
+
+    def source(self, source: Any) -> None:
+        """Read and check one source."""
+        where = readers.source_name(source)
+        found, header = readers.find_reader(source, self.options, self.reader)
+        rules = self.rules
+        stem = source.name.split(".")[0] if isinstance(source, Path) else "table"
+        mapped = map_columns(header, self.columns, rules.survey, rules.quantity, where, stem)
+        check_units(header, mapped, rules, where)
+        rules = replace(rules, time_format=rules.time_format or _time_format(mapped, rules))
+        origin, offset = parse_time_format(rules.time_format)
+        self.own_origin |= origin == "days"
+        self.time_columns.add(mapped.columns.get("time", ""))
+        kinds = {name: KINDS[role] for role, name in mapped.columns.items()}
+        if offset and "time" in mapped.columns:
+            kinds[mapped.columns["time"]] = "decimal"
+        if found.name != "antares" and mapped.guessed:
+            self.guessed[where] = mapped.guessed
+        before = self.tally.read
+        for chunk in found.chunks(source, kinds, self.options):
+            rows = normalise(chunk, mapped, rules, where, self.tally)
+            rows["file"] = np.full(len(rows["row"]), len(self.names), np.int32)
+            self.chunks.append(rows)
+        self.names.append(where)
+        if self.tally.read == before:
+            self.warnings.append(f"{where} has a header line but no rows")
+
+
+def _time_format(mapped: Mapped, rules: Rules) -> str:
+    name = mapped.columns.get("time", "").lower()
+    for prefix, meant in (("mjd", "mjd"), ("jd", "jd"), ("hjd", "jd"), ("bjd", "jd")):
+        if name == prefix or name.startswith(prefix + "_"):
+            # The survey may know a truncated form of the same kind of date.
+            return rules.survey.time_format if rules.survey.time_format.startswith(meant) else meant
+    return rules.survey.time_format
+
+
+def joined(read: Gathered) -> dict[str, np.ndarray]:
+    """All kept rows as one set of columns."""
+    kept = sum(len(chunk["row"]) for chunk in read.chunks)
+    if not read.tally.read:
+        raise IngestError(f"no rows in {', '.join(read.names)}: there is nothing to put into an archive")
+    if not kept:
+        reasons = "\n".join(
+            f"  {count} rows: {reason} ({'; '.join(read.tally.examples[reason][:1])})"
+            for reason, count in read.tally.dropped.items()
+        )
+        raise IngestError(f"none of {read.tally.read} rows can be used:\n{reasons}")
+    roles = {role for chunk in read.chunks for role in chunk}
+    rows = {}
+    for role in sorted(roles):
+        parts = [
+            chunk[role] if role in chunk else np.full(len(chunk["row"]), _DEFAULTS[role])
+            for chunk in read.chunks
+        ]
+        rows[role] = np.concatenate(parts)
+    read.chunks.clear()
+    present = set(np.unique(rows["object"]).tolist())
+    lost = sorted(read.tally.losers - present - {b""})
+    read.lost = len(lost)
+    if lost:
+        shown = ", ".join(name.decode(errors="replace") for name in lost[:EXAMPLES])
+        read.warnings.append(
+            f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})"
+        )
+    read.warnings += [f"{text} ({count} rows)" for text, count in read.tally.notes.items()]
+    read.warnings += [
+        f"{count} rows dropped: {reason}; add it to a survey file of your own if it is meant"
+        for reason, count in read.tally.dropped.items()
+        if reason.startswith("unknown band")
+    ]
+    return rows
+
+
+def band_codes(
+    names: np.ndarray, survey: Survey, asked: Sequence[str] | None, warnings: list[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the archive's bands, and the code of every row."""
+    unique, inverse = np.unique(names, return_inverse=True)
+    found = [survey.band(name.decode()) for name in unique]
+    if asked is not None:
+        bands = tuple(asked)
+        canonical = [band.name for band in map(survey.band, bands) if band is not None]
+        codes_of = {name: code for code, name in enumerate(canonical)}
+        if len(codes_of) < len(bands):
+            raise ParameterError(f"bands={list(bands)} names one filter of {survey.name} twice")
+    else:
+        chosen = []
+        for band in survey.bands:
+            delivered = [name.decode() for name, of in zip(unique, found, strict=True) if of is band]
+            spelled = [name for name in delivered if name not in band.codes]
+            if len(spelled) > 1:
+                warnings.append(
+                    f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}"
+                )
+            chosen.append(spelled[0] if len(spelled) == 1 and len(delivered) == 1 else band.name)
+        bands = tuple(chosen)
+        codes_of = {band.name: code for code, band in enumerate(survey.bands)}
+    codes = np.array([codes_of[band.name] for band in found if band is not None], np.uint8)
+    return bands, codes[inverse]
+
+
+def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> None:
+    """Positions and classes from a table of objects."""
+    (source,) = readers.sources_of(objects)
+    where = readers.source_name(source)
+    found, header = readers.find_reader(source, read.options)
+    lower = {name.lower(): name for name in reversed(header.names)}
+    mapped = {
+        role: next((lower[name] for name in (role, *USUAL[role]) if name in lower), "")
+        for role in ("object", "ra", "dec", "class")
+    }
+    if not mapped["object"] or not any(mapped[role] for role in ("ra", "class")):
+        raise IngestError(
+            f"{where}: a table of objects needs a column object and any of ra, dec, class; it has "
+            f"{', '.join(header.names)}"
+        )
+    kinds = {name: KINDS[role] for role, name in mapped.items() if name}
+    chunks = list(found.chunks(source, kinds, read.options))
+    if not chunks:
+        raise IngestError(f"{where} has no rows")
+    table = {
+        role: np.concatenate([chunk.columns[name] for chunk in chunks])
+        for role, name in mapped.items()
+        if name
+    }
+    unique, inverse = np.unique(rows["object"], return_inverse=True)
+    named, first = np.unique(table["object"], return_index=True)
+    place = np.minimum(np.searchsorted(named, unique), len(named) - 1)
+    known = named[place] == unique
+    for role in ("ra", "dec", "class"):
+        if role not in table:
+            continue
+        old = rows.get(role)
+        if old is None:
+            old = np.full(len(inverse), _DEFAULTS[role])
+        new = table[role][first[place]]
+        rows[role] = np.where(known[inverse], new[inverse], old)
+    unused = len(named) - int(known.sum())
+    if unused:
+        read.warnings.append(f"{unused} objects of {where} have no observations and are left out")
+    if not known.all():
+        read.warnings.append(f"{int((~known).sum())} objects are not in {where}")
