@@ -233,7 +233,7 @@ def _plan(
     job: str, given: dict[str, Any], archive: str, config: str | None, as_json: bool, **options: Any
 ) -> None:
     from skytrawl.console import say, show_facts, show_json
-    from skytrawl.plan import plan as make_plan
+    from skytrawl.planner import make_plan
 
     found = make_plan(job, archive, **options, **_parameters(job, config, given))
     if as_json:

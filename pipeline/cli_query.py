@@ -82,12 +82,18 @@ def _deliver(title: str, columns: dict[str, Any], opened: Any, words: dict[str, 
     if words["csv_path"] and words["flagged"]:
         from skytrawl.catalogs.export import write_flagged_csv
 
-        write_flagged_csv(columns, words["csv_path"], topic=words["topic"], run=opened.run, by=words["by"])
+        write_flagged_csv(columns, words["csv_path"], run=opened.run, topic=words["topic"], by=words["by"])
     elif words["csv_path"] or words["table"]:
         from skytrawl.catalogs.export import write_table
 
         path = words["table"] or words["csv_path"]
-        write_table(columns, path, units=opened.units(), format="csv" if words["csv_path"] else None)
+        write_table(
+            columns,
+            path,
+            units=opened.units(),
+            coords=opened.run.coords,
+            format="csv" if words["csv_path"] else None,
+        )
     elif words["as_json"]:
         from skytrawl.console import show_json
 

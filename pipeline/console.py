@@ -132,3 +132,26 @@ def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, total=event.total, completed=event.done, rate=text)
 
         yield update
+
+
+@contextmanager
+def step_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of counted steps; yields a callable of (done, total)."""
+    with stage_bar({"": label}) as update:
+        yield lambda done, total: update("", done, total)
+
+
+@contextmanager
+def stage_bar(labels: Mapping[str, str]) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of named stages; yields a callable of (stage, done, total)."""
+    from rich.progress import Progress as Bar
+
+    with Bar(console=console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(labels.get(stage, stage), total=total)
+            bar.update(tasks[stage], total=total, completed=done)
+
+        yield update

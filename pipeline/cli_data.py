@@ -1,0 +1,185 @@
+"""`skytrawl ingest`, `info` and `demo`: light curves in, what a store holds, and the first try."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skytrawl.cli_query import parse_columns
+from skytrawl.errors import NotAnArchiveError
+
+_KEYS = ("quantity", "photometry", "units", "time_format", "time_scale", "reference_position", "exposure_point")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path())
+@click.argument("archive", type=click.Path())
+@click.option("--survey", required=True, help="ztf, lsst, sdss, ogle, roman, or the path of your own TOML file.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Which column is what, such as time=mjd or band=r (a constant). Roles: object time value error band ra "
+    "dec sign upper_limit quality rb exposure class row_id. May be given many times.  [default: usual names]",
+)
+@click.option("--reader", help="Name of a reader, where the extension does not tell.")
+@click.option("--quantity", help="magnitude or flux.  [default: the survey's]")
+@click.option("--photometry", help="total, difference, 'forced difference' or mixed.  [default: the survey's]")
+@click.option("--units", help="Unit of values and errors.  [default: the survey's]")
+@click.option("--zero-point", type=float, help="Magnitude of one unit of flux. [mag]  [default: the survey's]")
+@click.option("--time-format", help="mjd, jd, jd-2450000, mjd-50000 or days.  [default: by column name]")
+@click.option("--time-scale", help="utc, tai, tt or tdb.  [default: the survey's]")
+@click.option("--reference-position", help="geocenter, heliocenter, barycenter.  [default: the survey's]")
+@click.option("--exposure-point", help="start or middle.  [default: the survey's]")
+@click.option("--bands", help="Bands of the archive, with commas.  [default: the survey's]")
+@click.option("--objects", type=click.Path(), help="Table with one row an object: ra, dec, class.")
+@click.option("--duplicates", type=click.Choice(["drop", "keep"]), default="drop", show_default=True)
+@click.option("--missing-errors", type=click.Choice(["drop", "keep"]), default="drop", show_default=True)
+@click.option(
+    "--on-bad",
+    type=click.Choice(["drop", "raise"]),
+    default="drop",
+    show_default=True,
+    help="Leave bad rows out and count them, or stop at the first.",
+)
+@click.option(
+    "--partition-observations",
+    type=int,
+    default=4_000_000,
+    show_default=True,
+    help="Most observations of a partition, the unit of work.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def ingest(sources: tuple[str, ...], archive: str, **words: Any) -> None:
+    """Make an archive from tables with one row an observation: skytrawl ingest TABLE... ARCHIVE.
+
+    Reads CSV, ECSV and Parquet (text may be gzip) and ANTARES loci. Rows that are left out are counted by
+    reason, with file and row of the first ones.
+    """
+    from skytrawl.catalogs.ingest import ingest as make_archive
+    from skytrawl.console import show_json, stage_bar
+
+    as_json = words.pop("as_json")
+    words["columns"] = parse_columns(words["columns"])
+    words["bands"] = [band.strip() for band in words["bands"].split(",")] if words["bands"] else None
+    with stage_bar({"read": "reading files", "write": "writing partitions"}) as progress:
+        report = make_archive(list(sources), archive, progress=progress, **words)
+    if as_json:
+        show_json(report.to_dict())
+    else:
+        click.echo(str(report))
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@click.option("--validate", "check", is_flag=True, help="Check every value and list every fault.")
+@click.option("--deep", is_flag=True, help="With --validate: also content hashes and repeated ids.")
+@click.option("--version", type=int, help="Version of an archive.  [default: the latest]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def info(store: str, check: bool, deep: bool, version: int | None, as_json: bool) -> None:
+    """Tell what an archive, a results store or a reference holds; with --validate, whether it is sound."""
+    from skytrawl.console import show_facts, show_json, step_bar
+
+    if check or deep:
+        from skytrawl.catalogs.validate import validate
+
+        with step_bar("checking partitions") as progress:
+            report = validate(store, version=version, deep=deep, progress=progress)
+        if as_json:
+            show_json(report.to_dict())
+        else:
+            click.echo(str(report))
+        if not report.ok:
+            raise click.exceptions.Exit(1)
+        return
+    facts = _describe(Path(store))(store, version)
+    if as_json:
+        show_json(facts)
+    else:
+        show_facts(store, {name: _words(value) for name, value in facts.items()})
+
+
+def _describe(path: Path) -> Callable[[str, int | None], dict[str, Any]]:
+    """The function that describes the kind of store at a path, read from its own metadata."""
+    kinds = {"archive": _archive_facts, "results": _results_facts, "reference": _reference_facts}
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        return kinds[attributes["skytrawl"]["kind"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = "is not there" if not path.exists() else "is no skytrawl archive, results store or reference"
+        raise NotAnArchiveError(f"{path} {found}: make one with `skytrawl ingest` or `skytrawl run`") from error
+
+
+def _archive_facts(store: str, version: int | None) -> dict[str, Any]:
+    from skytrawl.catalogs.archive import Archive
+    from skytrawl.catalogs.versions import list_versions
+
+    archive = Archive.open(store, version)
+    return {
+        "kind": "archive",
+        "survey": archive.attrs["survey"].get("name", ""),
+        "bands": list(archive.bands),
+        "light curves": archive.attrs["light_curves"],
+        "positions": archive.has_positions,
+        "objects": archive.n_objects,
+        "observations": archive.n_observations,
+        "partitions": archive.n_partitions,
+        "version": archive.version.number,
+        "versions": list_versions(archive.storage),
+        "variables": list(archive.variables),
+        "fingerprint": archive.fingerprint,
+    }
+
+
+def _results_facts(store: str, version: int | None) -> dict[str, Any]:
+    from skytrawl.catalogs.query import open_query
+    from skytrawl.catalogs.results import ResultsStore
+
+    facts: dict[str, Any] = {"kind": "results"}
+    for job in ResultsStore(store).jobs:
+        opened = open_query(store, job)
+        facts[job] = {
+            "objects": int(opened.partitions["n_objects"].sum()),
+            "partitions": len(opened.partitions),
+            "partitions missing": opened.missing,
+            "columns": opened.units(),
+            "ranked": opened.scores(),
+            **opened.run.attrs,
+        }
+    return facts
+
+
+def _reference_facts(store: str, version: int | None) -> dict[str, Any]:
+    from skytrawl.catalogs.references import load_reference, summary
+
+    return {"kind": "reference", **summary(load_reference(store))}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_words(item)}" for name, item in value.items() if item not in ("", None))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(),
+    default="skytrawl-demo",
+    show_default=True,
+    help="New folder for archive, reference, scores and figure.",
+)
+@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
+@click.option("--top", type=int, default=20, show_default=True, help="Rows of the table.")
+def demo(out: str, workers: int | None, top: int) -> None:
+    """Rank real light curves by how odd they are: the whole way from tables to a figure, in a minute."""
+    from skytrawl.demo import run_demo
+
+    run_demo(Path(out), workers=workers, top=top)
