@@ -127,10 +127,9 @@ class RowProduct(Product):
 
     def finish(self, done: int, failed: list[Failure]) -> None:
         """Write the sidecars that queries read."""
-        from skytrawl.catalogs.sidecars import finalise
+        from skytrawl.catalogs.sidecars import refresh
 
-        if done or not self.storage.exists("sidecars/index.json"):
-            finalise(self.run)
+        refresh(self.run)
 
 
 class StateProduct(Product):

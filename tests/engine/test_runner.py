@@ -54,7 +54,6 @@ def test_ranges_of_objects_give_the_same_bits(
     archive_path: Path, tmp_path: Path, threads: Any, decoded: Any, undisturbed: Any, monkeypatch: Any
 ) -> None:
     import engine_jobs
-    import xarray as xr
 
     slow = replace(engine_jobs.MEAN, seconds=lambda n, m, parameters, prepared: 100.0)
     monkeypatch.setattr(engine_jobs, "MEAN", slow)
