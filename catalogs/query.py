@@ -99,6 +99,12 @@ class Query:
         """Unit of each column."""
         return {name: str(self.run.column(name).attrs.get("units", "")) for name in self.names}
 
+    def labels(self) -> dict[str, list[Any]]:
+        """Labels along the second axis of each column that has them, such as the band and colour keys."""
+        coords = self.run.coords
+        dims = {name: self.run.column(name).dims[1:2] for name in self.names}
+        return {name: coords[dim[0]] for name, dim in dims.items() if dim and dim[0] in coords}
+
     def top(
         self,
         n: int = 20,

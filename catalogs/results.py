@@ -203,7 +203,11 @@ class ResultsStore:
             )  # fmt: skip
         self.storage.replace(f"{prefix}/version.npz", to_bytes(version))
         # The group comes after its arrays, the pointer after the group: nothing is ever half visible.
-        self.storage.replace(f"{prefix}/zarr.json", _group_text(attrs))
+        arrays = {
+            name: json.loads(self.storage.read(f"{prefix}/{name}/zarr.json"))
+            for name in (*identity, *attrs["outputs"])
+        }
+        self.storage.replace(f"{prefix}/zarr.json", _group_text(attrs, arrays))
         self.storage.replace(pointer, json.dumps({"run": fingerprint}).encode())
         return Run(self.path / prefix)
 
@@ -307,8 +311,15 @@ def _attributes(variable: "Variable") -> dict[str, Any]:
     return attrs
 
 
-def _group_text(attrs: Mapping[str, Any]) -> bytes:
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {"skytrawl": dict(attrs)}}
+def _group_text(attrs: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> bytes:
+    group: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {"skytrawl": dict(attrs)}}
+    if arrays is not None:
+        # Plain Zarr readers need not list the folder, where the ledger and the sidecars would puzzle them.
+        group["consolidated_metadata"] = {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": dict(arrays),
+        }
     return json.dumps(group, indent=2).encode()
 
 

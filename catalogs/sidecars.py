@@ -99,6 +99,14 @@ def cap_around(vectors: np.ndarray) -> np.ndarray:
     return np.append(centre, 2 * np.arcsin(min(1.0, chord / 2)))
 
 
+def refresh(run: Run) -> bool:
+    """Write the sidecars if there are none, or if the run went on since; returns whether it did."""
+    if Sidecars.open(run) is not None:
+        return False
+    finalise(run)
+    return True
+
+
 def finalise(run: Run) -> dict[str, int]:
     """Write the sidecars of a run from its finished partitions; earlier ones are replaced.
 

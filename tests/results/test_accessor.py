@@ -163,6 +163,35 @@ def test_join_with_another_job_and_with_another_archive(filled: Filled, tmp_path
         dataset.skytrawl.join(open_results(tmp_path / "rb")["dmdt-score"])
 
 
+def test_join_by_text_ids(tmp_path: Path) -> None:
+    import pandas
+
+    made = fill(make_archive(tmp_path / "a", [20, 9], text_ids=True), tmp_path / "r")
+    names = made.columns["object_id"][[3, 25]]
+    for ids in (names, np.char.decode(names), pandas.Series(np.char.decode(names))):
+        joined = opened(made).skytrawl.join({"object_id": ids, "note": np.array(["a", "b"])}, how="inner")
+        np.testing.assert_array_equal(joined["object_id"], names)
+        assert joined["note"].values.tolist() == ["a", "b"]
+    left = opened(made).skytrawl.join({"object_id": names, "note": np.array(["a", "b"])}, how="left")
+    assert sorted(set(left["note"].values.tolist())) == ["", "a", "b"]
+
+
+def test_impossible_questions_to_loaded_datasets(filled: Filled) -> None:
+    accessor = opened(filled).load().skytrawl
+    with pytest.raises(ParameterError, match="finite degrees"):
+        accessor.cone(0, 100, 1)
+    with pytest.raises(ParameterError, match="at least one row"):
+        accessor.top(0, "score")
+    with pytest.raises(ParameterError, match="declares no direction"):
+        accessor.top(3, "ra")
+    with pytest.raises(ParameterError, match="score, power, n_pairs"):
+        accessor.top(3)
+    with pytest.raises(ParameterError, match="no variable 'scor'"):
+        accessor.top(3, "scor")
+    with pytest.raises(ObjectNotFoundError, match="non-negative integers"):
+        accessor.object("ZTF1")
+
+
 def test_joins_that_make_no_sense_are_refused(filled: Filled) -> None:
     accessor = opened(filled).skytrawl
     with pytest.raises(ParameterError, match="more than once"):

@@ -9,7 +9,7 @@ from conftest_results import Filled, fill, make_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skytrawl.catalogs.query import SidecarWarning, open_query
-from skytrawl.catalogs.sidecars import finalise
+from skytrawl.catalogs.sidecars import cap_around, finalise, refresh, unit_vectors
 from skytrawl.errors import CorruptShardError, NoPositionsError, ObjectNotFoundError, ParameterError
 
 
@@ -154,12 +154,65 @@ def test_sidecars_are_stale_after_more_results_and_rebuilt(filled: Filled) -> No
         assert (open_query(run.path).top(7, "score")["score"] == -99).sum() == 5
     files = {path.name for path in (run.path / "sidecars").iterdir()}
     assert finalise(run) == {"partitions": 7, "missing": 0, "objects": 125}
+    assert not refresh(run)
     query = open_query(run.path)
     assert query.missing == 0
     assert (query.top(7, "score")["score"] == -99).sum() == 5
     kept = {path.name for path in (run.path / "sidecars").iterdir()}
     assert len(kept) == len(files), "the files of the earlier sidecars are removed"
     assert kept & files == {"index.json"}
+
+
+def test_caps_hold_their_objects() -> None:
+    generator = np.random.default_rng(5)
+    for spread in (1e-7, 0.1, 30.0, 360.0):
+        vectors = unit_vectors(
+            generator.normal(0, spread, 200), generator.uniform(-1, 1, 200) * min(spread, 90)
+        )
+        cap = cap_around(np.append(vectors, [[np.nan] * 3], axis=0))
+        angles = np.arctan2(np.linalg.norm(np.cross(vectors, cap[:3]), axis=1), vectors @ cap[:3])
+        assert angles.max() <= cap[3] + 1e-9
+        assert angles.max() >= cap[3] - 1e-7, "the cap is no larger than needed"
+    assert cap_around(np.full((2, 3), np.nan))[3] == -1
+    opposite = cap_around(unit_vectors([0, 180, 90, 270], [0, 0, 0, 0]))
+    assert opposite[3] >= np.pi / 2
+
+
+def test_ids_in_several_segments(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    from skytrawl.catalogs import sidecars
+
+    monkeypatch.setattr(sidecars, "SEGMENT_IDS", 30)
+    finalise(filled.run)
+    query = open_query(filled.run.path)
+    assert query.sidecars is not None
+    assert len(query.sidecars.index["segments"]) == 4
+    for row in range(0, 120, 7):
+        answer = query.object(filled.columns["object_id"][row].item())
+        assert_rows(answer, filled.columns, np.array([row]))
+
+
+def test_a_reader_outlives_a_rebuild(filled: Filled) -> None:
+    query = open_query(filled.run.path)
+    before = query.top(20, "score")
+    finalise(filled.run)
+    np.testing.assert_array_equal(query.top(20, "score")["object_id"], before["object_id"])
+    assert query.object(int(before["object_id"][0]))["score"][0] == before["score"][0]
+    assert len(query.cone(0, 0, 180)["ra"]) == 120
+
+
+def test_few_rows_from_many_partitions(tmp_path: Path) -> None:
+    columns = fill(make_archive(tmp_path / "a", [3] * 40, object_slot=4), tmp_path / "r").columns
+    query = open_query(tmp_path / "r")
+    for by, direction in (("score", "low"), ("power", "high"), ("n_pairs", "high")):
+        for n in (1, 2, 5, 39):
+            assert_rows(query.top(n, by), columns, brute_top(columns, by, n, direction))
+
+
+def test_labels_and_units(filled: Filled) -> None:
+    query = open_query(filled.store.path)
+    assert query.labels() == {"part": ["g", "R", "g-R"], "map": ["g", "R", "g-R"]}
+    assert query.units()["ra"] == "deg"
+    assert query.units()["power"] == "mag2"
 
 
 def test_unknown_object_names_the_nearest(filled: Filled) -> None:

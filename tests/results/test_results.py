@@ -2,11 +2,11 @@
 
 import json
 import pickle
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from conftest_results import COORDS, PARAMETERS, PROVENANCE, TAILS, VARIABLES, Filled, fill, make_archive
 from skytrawl.catalogs.archive import Archive
@@ -266,14 +266,15 @@ def test_damage_surfaces_in_xarray(filled: Filled) -> None:
 
 
 def test_plain_zarr_reads_the_arrays(filled: Filled) -> None:
-    with warnings.catch_warnings():
-        # zarr lists the ledger's folders and says that they are no arrays
-        warnings.simplefilter("ignore")
-        array = zarr.open_array(filled.run.path / "part", mode="r")
+    array = zarr.open_array(filled.run.path / "part", mode="r")
     slot = int(filled.run.partitions["object_slot"][2])
     values = array[slot * 32 : slot * 32 + 33]
     np.testing.assert_array_equal(values, filled.columns["part"][filled.columns["partition"] == 2])
     assert array.metadata.dimension_names == ("object", "key")
+    dataset = xr.open_zarr(filled.run.path, chunks=None)
+    assert set(dataset.variables) == set(filled.run.names)
+    shown = dataset["score"].isel(object=slice(slot * 32, slot * 32 + 33)).values
+    np.testing.assert_array_equal(shown, filled.columns["score"][filled.columns["partition"] == 2])
 
 
 def test_inner_chunks_divide_the_slot_and_stay_small() -> None:
