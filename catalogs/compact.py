@@ -251,6 +251,8 @@ class SkytrawlBackend(BackendEntrypoint):
         job: str | None = None,
     ) -> dict[str, xr.Dataset]:
         """All groups, by path."""
+        import skytrawl.catalogs.accessor  # noqa: F401  (what is opened here has the accessor .skytrawl)
+
         path = Path(filename_or_obj)
         attrs = store_attrs(Storage(path))
         if attrs["kind"] == "results":

@@ -94,7 +94,7 @@ def _row(name: str, dtype: str, units: str, long_name: str, comment: str, **more
 
 
 _ID = "uint64 where every id of the survey is a plain non-negative integer, else fixed-width bytes"
-_POSITION = "ICRS, as delivered; NaN in an archive without positions"
+_POSITION = "ICRS, as delivered; NaN where there is no position"
 
 VARIABLES: dict[str, Variable] = {
     variable.name: variable
@@ -107,7 +107,7 @@ VARIABLES: dict[str, Variable] = {
             "uint64",
             "",
             "HEALPix cell, nested, order 29",
-            "orders the objects along the sky; in an archive without positions a hash of the identifier",
+            "orders the objects along the sky; 2**63 and more: a hash of the identifier, without position",
         ),
         _object(
             "first_observation",

@@ -4,6 +4,8 @@ import numpy as np
 
 ORDER = 29
 N_CELLS = 12 * 4**ORDER
+# Keys of objects without position begin here, behind every cell.
+UNPLACED = np.uint64(2**63)
 
 
 def healpix_of(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
@@ -81,3 +83,29 @@ def hash_of(object_id: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
+
+
+def order_key(ra: np.ndarray, dec: np.ndarray, object_id: np.ndarray) -> np.ndarray:
+    """The column ``objects/healpix``, by which the objects of an archive are ordered.
+
+    Parameters
+    ----------
+    ra, dec : float64 arrays
+        Degrees; both NaN for an object without position.
+    object_id : array
+
+    Returns
+    -------
+    uint64 array
+        The HEALPix cell, or 2**63 plus half the hash of the identifier where there is no position, so that
+        these objects come last and no cone reaches them.
+
+    Raises
+    ------
+    ValueError
+        If one coordinate alone is NaN, or a position is not on the sky.
+    """
+    placed = ~(np.isnan(ra) & np.isnan(dec))
+    keys = UNPLACED | (hash_of(object_id) >> np.uint64(1))
+    keys[placed] = healpix_of(ra[placed], dec[placed])
+    return keys

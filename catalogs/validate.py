@@ -11,7 +11,7 @@ from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.block import structure_issues
 from skytrawl.catalogs.schema import Issue
 from skytrawl.catalogs.shards import SlotFile
-from skytrawl.catalogs.sky import hash_of, healpix_of, positions_of
+from skytrawl.catalogs.sky import N_CELLS, order_key, positions_of
 from skytrawl.catalogs.versions import content_hash
 from skytrawl.errors import ArchiveError, CorruptShardError
 
@@ -263,36 +263,36 @@ def _values(archive: Archive, record: np.void, number: int, columns: dict[str, n
 
 
 def _cells(archive: Archive, columns: dict[str, np.ndarray], healpix: np.ndarray, where: str) -> list[Issue]:
-    """HEALPix cells against positions, or against the hash of the identifiers."""
-    path = f"objects/healpix, {where}"
-    if not archive.has_positions:
-        if "objects/object_id" not in columns:
-            return []
-        wrong = np.flatnonzero(hash_of(columns["objects/object_id"]) != healpix)
-        return (
-            [Issue(path, f"{wrong.size} are not the hash of the identifier, first {wrong[0]}")]
-            if wrong.size
-            else []
-        )
-    if "objects/ra" not in columns or "objects/dec" not in columns:
+    """HEALPix cells against positions, and against the hash of the identifiers where there are none."""
+    names = ("objects/ra", "objects/dec", "objects/object_id")
+    if any(name not in columns for name in names):
         return []
-    ra, dec = columns["objects/ra"], columns["objects/dec"]
+    ra, dec, object_id = (columns[name] for name in names)
+    path = f"objects/healpix, {where}"
     try:
-        differs = np.flatnonzero(healpix_of(ra, dec) != healpix)
+        differs = np.flatnonzero(order_key(ra, dec, object_id) != healpix)
     except ValueError as error:
         return [Issue(f"objects/ra, {where}", str(error))]
-    if not differs.size:
-        return []
-    if (healpix[differs] >= np.uint64(12 * 4**29)).any():
-        return [Issue(path, "a cell is beyond the last one of order 29")]
+    issues = []
+    if not archive.has_positions and not np.isnan(ra).all():
+        issues.append(Issue(f"objects/ra, {where}", "positions in an archive that declares none"))
+    unplaced = differs[np.isnan(ra[differs])]
+    if unplaced.size:
+        message = (
+            f"{unplaced.size} keys are not the hash of the identifier, the first is object {unplaced[0]}"
+        )
+        issues.append(Issue(path, message))
+    differs = differs[~np.isnan(ra[differs])]
+    if (beyond := differs[healpix[differs] >= N_CELLS]).size:
+        issues.append(Issue(path, f"the cell of object {beyond[0]} is beyond the last one of order 29"))
+    differs = differs[healpix[differs] < N_CELLS]
     centre_ra, centre_dec = positions_of(healpix[differs])
     across = ((centre_ra - ra[differs] + 180) % 360 - 180) * np.cos(np.radians(dec[differs]))
     far = differs[np.hypot(across, centre_dec - dec[differs]) > _CELL_TOLERANCE]
-    if not far.size:
-        return []
-    return [
-        Issue(path, f"{far.size} cells are not at the position of their object, the first is object {far[0]}")
-    ]
+    if far.size:
+        message = f"{far.size} cells are not at the position of their object, the first is object {far[0]}"
+        issues.append(Issue(path, message))
+    return issues
 
 
 def _duplicates(object_id: np.ndarray) -> list[Issue]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skytrawl.catalogs import versions
 from skytrawl.catalogs.archive import Archive, ArchiveWriter
-from skytrawl.catalogs.sky import hash_of
+from skytrawl.catalogs.sky import order_key
 from skytrawl.catalogs.validate import Report, validate
 from skytrawl.catalogs.versions import Version
 from skytrawl.errors import NotAnArchiveError
@@ -171,19 +171,24 @@ def test_faults_of_the_partition_table(archive_path: Path) -> None:
     assert "range differs from the version's" in text
 
 
-def test_archives_without_positions_are_ordered_by_hash(make_writer, make_block, tmp_path: Path) -> None:
+def test_objects_without_position_are_ordered_by_hash(make_writer, make_block, tmp_path: Path) -> None:
     block = make_block([2, 2, 2])
-    block.objects["ra"][:] = block.objects["dec"][:] = np.nan
-    block.objects["healpix"] = hash_of(block.objects["object_id"])
-    order = np.argsort(block.objects["healpix"])
-    block.objects["object_id"] = block.objects["object_id"][order]
-    block.objects["healpix"] = block.objects["healpix"][order]
-    for name, cells in (("a", block.objects["healpix"]), ("b", np.arange(3, dtype=np.uint64))):
-        block.objects["healpix"] = cells
-        with make_writer(tmp_path / name, has_positions=False) as writer:
-            writer.write(block)
-    assert validate(tmp_path / "a").ok
-    assert "hash of the identifier" in str(validate(tmp_path / "b"))
+    columns = block.objects
+    columns["ra"][1:] = columns["dec"][1:] = np.nan
+    keys = order_key(columns["ra"], columns["dec"], columns["object_id"])
+    order = np.argsort(keys)
+    for name in ("object_id", "ra", "dec"):
+        columns[name] = columns[name][order]
+    columns["healpix"] = keys[order]
+    with make_writer(tmp_path / "mixed") as writer:
+        writer.write(block)
+    assert validate(tmp_path / "mixed").ok
+    columns["healpix"] = columns["healpix"] + np.array([0, 1, 1], np.uint64)
+    with make_writer(tmp_path / "b", has_positions=False) as writer:
+        writer.write(block)
+    text = str(validate(tmp_path / "b"))
+    assert "2 keys are not the hash of the identifier, the first is object 1" in text
+    assert "positions in an archive that declares none" in text
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
