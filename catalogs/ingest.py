@@ -322,9 +322,7 @@ def _count_duplicates(
         read.warnings.append(f"{grouped.mixed_classes} objects have several classes: the first is kept")
 
 
-def _warn_of_names(
-    curves: Mapping[str, Any], times: Mapping[str, Any], read: Gathered, survey: Survey
-) -> None:
+def _warn_of_names(curves: Mapping[str, Any], times: Mapping[str, Any], read: Gathered) -> None:
     """Warn where names of columns speak against what the archive will say."""
     for column in sorted(read.time_columns):
         lower = column.lower()

@@ -300,6 +300,13 @@ def _values(delivered: Mapping[str, np.ndarray], columns: dict[str, np.ndarray],
         check.drop(f"value is outside {low:g} to {high:g} mag", outside, value)
     else:
         check.drop("value is missing or not finite", ~finite, value)
+        sound = value[finite]
+        if sound.size and sound.min() > 5 and sound.max() < 35 and np.nanmax(error, initial=0) < 1:
+            check.tally.note(
+                f"{check.where}: the fluxes lie between 5 and 35 with errors below 1, like magnitudes: pass "
+                "quantity='magnitude' if they are",
+                sound.size,
+            )
     check.drop("error is negative", error < 0, error)
     check.drop("error is infinite", np.isinf(error), error)
     if rules.missing_errors == "drop":
