@@ -1,0 +1,77 @@
+"""Keys of dm-dt references: the pairs inside a band ("g") and between two bands ("g-R")."""
+
+import json
+from collections.abc import Sequence
+
+from skytrawl.errors import ParameterError
+
+BandPair = tuple[str, str]
+
+
+def parse_key(key: str | Sequence[str], bands: Sequence[str]) -> BandPair:
+    """Read one key.
+
+    Parameters
+    ----------
+    key : str or sequence of str
+        ``"g"``, ``"g-R"``, ``["g", "R"]``, ``("g", "R")`` or the JSON text of the list. In "g-R" the later
+        observation of a pair is in g and the earlier one in R.
+    bands : sequence of str
+        Known bands, names of any length; a name may itself contain "-".
+
+    Returns
+    -------
+    tuple of two str
+        Band of the later and of the earlier observation; equal inside a band.
+
+    Raises
+    ------
+    ParameterError
+        For a band that is not known, and for a text that can be cut into known bands in several ways.
+    """
+    known = ", ".join(bands)
+    if isinstance(key, str):
+        text = key.strip()
+        if text.startswith("["):
+            try:
+                return parse_key(json.loads(text), bands)
+            except json.JSONDecodeError as error:
+                raise ParameterError(f"key {key!r} is no JSON list of two bands ({error})") from error
+        found = [(text, text)] if text in bands else []
+        for place, letter in enumerate(text):
+            if letter == "-" and text[:place] in bands and text[place + 1 :] in bands:
+                found.append((text[:place], text[place + 1 :]))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise ParameterError(f"key {key!r} names no known band: bands are {known}; write 'g' or 'g-R'")
+        ways = " or ".join(str(list(way)) for way in found)
+        raise ParameterError(f"key {key!r} may mean {ways}: give it as a list of two bands")
+    parts = [str(part) for part in key]
+    if len(parts) not in (1, 2):
+        raise ParameterError(
+            f"key {key!r}: give one band, or the bands of the later and the earlier observation"
+        )
+    unknown = [part for part in parts if part not in bands]
+    if unknown:
+        raise ParameterError(f"key {key!r}: band {unknown[0]!r} is not known; bands are {known}")
+    return (parts[0], parts[-1])
+
+
+def parse_keys(keys: Sequence[str | Sequence[str]], bands: Sequence[str]) -> tuple[BandPair, ...]:
+    """Read several keys; none given means all of `default_keys`. A key that comes twice is an error."""
+    parsed = tuple(parse_key(key, bands) for key in keys) or default_keys(bands)
+    twice = {pair for pair in parsed if parsed.count(pair) > 1}
+    if twice:
+        raise ParameterError(f"key {key_label(sorted(twice)[0])} is given twice")
+    return parsed
+
+
+def default_keys(bands: Sequence[str]) -> tuple[BandPair, ...]:
+    """Every band, then every ordered pair of different bands."""
+    return tuple((a, a) for a in bands) + tuple((a, b) for a in bands for b in bands if a != b)
+
+
+def key_label(pair: BandPair) -> str:
+    """Text of a key: "g" inside a band, "g-R" between bands."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]}-{pair[1]}"
