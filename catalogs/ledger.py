@@ -127,8 +127,9 @@ class Ledger:
         unfinished.
         """
         self.torn = []
-        parts = [rows for _, rows in self._segments()]
-        parts += [rows for _, rows in self._loose()]
+        # Loose records first: one that the driver packs meanwhile is then found in its segment.
+        parts = [rows for _, rows in self._loose()]
+        parts += [rows for _, rows in self._segments()]
         if not parts:
             return np.empty(0, ENTRY)
         rows = np.concatenate(parts)

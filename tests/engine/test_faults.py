@@ -81,7 +81,7 @@ def test_killer_and_hanger_are_named_and_the_rest_finishes(
     out = tmp_path / "out.zarr"
     with connect("local", workers=2, threads=1) as client:
         done = run(
-            "test-mean", archive_path, out, client=client, trouble=str(trouble), retries=1, stall_seconds=3
+            "test-mean", archive_path, out, client=client, trouble=str(trouble), retries=1, stall_seconds=6
         )
     failed = {failure.partition: failure.error for failure in done.failed}
     assert sorted(failed) == [2, 11]
