@@ -91,7 +91,7 @@ def _deliver(title: str, columns: dict[str, Any], opened: Any, words: dict[str, 
             columns,
             path,
             units=opened.units(),
-            coords=opened.run.coords,
+            coords=opened.labels(),
             format="csv" if words["csv_path"] else None,
         )
     elif words["as_json"]:
