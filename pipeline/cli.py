@@ -141,7 +141,9 @@ def _parameters(job: str, config: str | None, given: dict[str, Any]) -> dict[str
 
 
 _ARCHIVE = click.Argument(["archive"], type=click.Path())
-_CONFIG = click.Option(["--config"], type=click.Path(), help="TOML file with job parameters, or a table of them.")
+_CONFIG = click.Option(
+    ["--config"], type=click.Path(), help="TOML file with job parameters, or a table of them."
+)
 _CLUSTER: list[click.Parameter] = [
     click.Option(
         ["--cluster"],

@@ -12,13 +12,13 @@ import click
 from skytrawl.cli_query import parse_columns
 from skytrawl.errors import NotAnArchiveError
 
-_KEYS = ("quantity", "photometry", "units", "time_format", "time_scale", "reference_position", "exposure_point")
-
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.argument("archive", type=click.Path())
-@click.option("--survey", required=True, help="ztf, lsst, sdss, ogle, roman, or the path of your own TOML file.")
+@click.option(
+    "--survey", required=True, help="ztf, lsst, sdss, ogle, roman, or the path of your own TOML file."
+)
 @click.option(
     "--column",
     "columns",
@@ -29,9 +29,13 @@ _KEYS = ("quantity", "photometry", "units", "time_format", "time_scale", "refere
 )
 @click.option("--reader", help="Name of a reader, where the extension does not tell.")
 @click.option("--quantity", help="magnitude or flux.  [default: the survey's]")
-@click.option("--photometry", help="total, difference, 'forced difference' or mixed.  [default: the survey's]")
+@click.option(
+    "--photometry", help="total, difference, 'forced difference' or mixed.  [default: the survey's]"
+)
 @click.option("--units", help="Unit of values and errors.  [default: the survey's]")
-@click.option("--zero-point", type=float, help="Magnitude of one unit of flux. [mag]  [default: the survey's]")
+@click.option(
+    "--zero-point", type=float, help="Magnitude of one unit of flux. [mag]  [default: the survey's]"
+)
 @click.option("--time-format", help="mjd, jd, jd-2450000, mjd-50000 or days.  [default: by column name]")
 @click.option("--time-scale", help="utc, tai, tt or tdb.  [default: the survey's]")
 @click.option("--reference-position", help="geocenter, heliocenter, barycenter.  [default: the survey's]")
@@ -106,13 +110,20 @@ def info(store: str, check: bool, deep: bool, version: int | None, as_json: bool
 
 def _describe(path: Path) -> Callable[[str, int | None], dict[str, Any]]:
     """The function that describes the kind of store at a path, read from its own metadata."""
-    kinds = {"archive": _archive_facts, "results": _results_facts, "reference": _reference_facts}
+    kinds = {
+        "archive": _archive_facts,
+        "results": _results_facts,
+        "counts": _reference_facts,
+        "soraisam2020": _reference_facts,
+    }
     try:
         attributes = json.loads((path / "zarr.json").read_text())["attributes"]
         return kinds[attributes["skytrawl"]["kind"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         found = "is not there" if not path.exists() else "is no skytrawl archive, results store or reference"
-        raise NotAnArchiveError(f"{path} {found}: make one with `skytrawl ingest` or `skytrawl run`") from error
+        raise NotAnArchiveError(
+            f"{path} {found}: make one with `skytrawl ingest` or `skytrawl run`"
+        ) from error
 
 
 def _archive_facts(store: str, version: int | None) -> dict[str, Any]:
@@ -155,9 +166,14 @@ def _results_facts(store: str, version: int | None) -> dict[str, Any]:
 
 
 def _reference_facts(store: str, version: int | None) -> dict[str, Any]:
-    from skytrawl.catalogs.references import load_reference, summary
+    from skytrawl.catalogs.references import fingerprint, load
 
-    return {"kind": "reference", **summary(load_reference(store))}
+    reference = load(store)
+    return {
+        **reference.attrs["skytrawl"],
+        "kind": f"reference ({reference.attrs['skytrawl']['kind']})",
+        "fingerprint": fingerprint(reference),
+    }
 
 
 def _words(value: Any) -> str:

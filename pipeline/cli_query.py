@@ -22,7 +22,9 @@ from skytrawl.errors import ParameterError
 )
 @click.option("--object", "object_id", help="One object by its id.")
 @click.option("--flagged", is_flag=True, help="All flagged objects.")
-@click.option("--threshold", type=float, help="With --flagged: flag beyond this value, whatever the run used.")
+@click.option(
+    "--threshold", type=float, help="With --flagged: flag beyond this value, whatever the run used."
+)
 @click.option("--columns", help="Columns to show, with commas.  [default: all]")
 @click.option(
     "--csv",

@@ -67,7 +67,9 @@ def draw_reference(
         edges[0] = edges[1] / 10
     filled = np.ma.masked_where(~(probability > 0), probability)
     top = float(filled.max()) if filled.count() else 1.0
-    mesh = axes.pcolormesh(edges, dm_edges, filled.T, norm=LogNorm(top / 1e3, top), cmap="Greys", rasterized=True)
+    mesh = axes.pcolormesh(
+        edges, dm_edges, filled.T, norm=LogNorm(top / 1e3, top), cmap="Greys", rasterized=True
+    )
     axes.scatter(dt, dm, s=9, c="#D55E00", linewidths=0, alpha=0.8, label=f"{len(dt)} pairs", zorder=3)
     axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])

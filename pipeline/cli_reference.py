@@ -1,0 +1,95 @@
+"""`skytrawl reference`: merge, subtract and compare references, and exchange them with soraisam2020."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.group()
+def reference() -> None:
+    """Work with dm-dt references; `skytrawl run dmdt-reference` makes one."""
+
+
+_REPLACE = click.option("--replace", is_flag=True, help="Overwrite an existing reference.")
+
+
+def _two(operation: str, first: str, second: str, out: str, replace: bool) -> None:
+    from skytrawl.catalogs import references
+
+    made = getattr(references, operation)(references.load(first), references.load(second))
+    references.save(made, out, replace)
+    click.echo(f"{out}: {references.fingerprint(made)}")
+
+
+@reference.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@click.argument("out", type=click.Path())
+@_REPLACE
+def merge(first: str, second: str, out: str, replace: bool) -> None:
+    """Add two references of different objects: FIRST + SECOND → OUT."""
+    _two("merge", first, second, out, replace)
+
+
+@reference.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@click.argument("out", type=click.Path())
+@_REPLACE
+def subtract(first: str, second: str, out: str, replace: bool) -> None:
+    """Take the objects of SECOND out of FIRST → OUT."""
+    _two("subtract", first, second, out, replace)
+
+
+@reference.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Tell how far two references have drifted apart, key by key."""
+    from skytrawl.catalogs import references
+    from skytrawl.console import show_columns, show_json
+
+    drift: Any = references.compare(references.load(first), references.load(second))
+    columns = {str(name): drift[name].values for name in [*drift.coords, *drift.data_vars]}
+    if as_json:
+        show_json(columns)
+    else:
+        show_columns(f"{first} against {second}", columns)
+
+
+@reference.command(name="import")
+@click.argument("sources", nargs=-1, required=True, type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option("--bands", required=True, help="Bands that the names of the files are made of, with commas.")
+@click.option("--survey", help="Survey of the light curves behind the files.")
+@click.option("--photometry", help="Their photometry: total, difference, ...")
+@_REPLACE
+def import_json(
+    sources: tuple[str, ...], out: str, bands: str, survey: str | None, photometry: str | None, replace: bool
+) -> None:
+    """Make a reference from a folder, or files, of soraisam2020: SOURCE... OUT."""
+    from skytrawl.catalogs import references, soraisam2020
+
+    facts = {name: value for name, value in (("survey", survey), ("photometry", photometry)) if value}
+    if photometry:
+        facts |= {"quantity": "magnitude", "units": "mag"}
+    found = soraisam2020.import_json(
+        sources[0] if len(sources) == 1 else sources, [band.strip() for band in bands.split(",")], **facts
+    )
+    references.save(found, out, replace)
+    click.echo(f"{out}: {references.fingerprint(found)}")
+
+
+@reference.command(name="export")
+@click.argument("source", type=click.Path())
+@click.argument("folder", type=click.Path())
+@_REPLACE
+def export_json(source: str, folder: str, replace: bool) -> None:
+    """Write a reference of kind soraisam2020 as the original's JSON files into FOLDER."""
+    from skytrawl.catalogs import references, soraisam2020
+
+    for path in soraisam2020.export_json(references.load(source), folder, replace):
+        click.echo(str(path))
