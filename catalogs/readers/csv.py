@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from skytrawl.catalogs.readers.arrow import arrow_bytes
 from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError
 
@@ -218,8 +219,9 @@ def _with_pyarrow(source: Path, found: Layout, kinds: Kinds, options: Options) -
                     first_row += batch.num_rows
             return
     except (pa.ArrowInvalid, pa.ArrowKeyError, EOFError, OSError):
-        pass  # the standard library names the row, or reads what pyarrow does not know
-    yield from _with_csv(source, found, kinds, options, first_row)
+        # The standard library names the row, or reads what pyarrow does not know.
+        rest = _with_csv(source, found, kinds, options, first_row)
+    yield from rest
 
 
 def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
@@ -235,13 +237,10 @@ def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
             filled = pc.if_else(pc.is_in(lower, value_set=pa.array(MISSING)), "nan", text)
             try:
                 done[name] = pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False).copy()
-                continue
-            except pa.ArrowInvalid:
-                pass  # some text is no number: the slow way names the rows
-        elif kind in ("text", "decimal"):
-            width = max(1, pc.max(pc.binary_length(text)).as_py() or 1)
-            values = pc.cast(text, pa.binary()).to_numpy(zero_copy_only=False)
-            done[name] = values.astype(f"S{width}")
-            continue
-        slow[name] = columns[name].to_pylist()
+            except pa.ArrowInvalid:  # some text is no number: the slow way names the rows
+                slow[name] = columns[name].to_pylist()
+        elif kind == "integer":
+            slow[name] = columns[name].to_pylist()
+        else:
+            done[name] = arrow_bytes(text)
     return make_chunk(first_row, kinds, slow, done)

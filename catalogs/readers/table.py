@@ -86,8 +86,12 @@ def parse_numbers(texts: list[str]) -> tuple[np.ndarray, list[int]]:
     if joined.isascii() and "_" not in joined:
         try:
             return np.array(list(map(float, texts)), np.float64), []
-        except ValueError:
-            pass  # some are missing or no numbers: look at each
+        except ValueError:  # some are missing or no numbers: look at each
+            return _parse_one_by_one(texts)
+    return _parse_one_by_one(texts)
+
+
+def _parse_one_by_one(texts: list[str]) -> tuple[np.ndarray, list[int]]:
     values = np.full(len(texts), np.nan)
     bad = []
     for index, text in enumerate(texts):

@@ -174,6 +174,31 @@ def test_table_in_memory(take: Take) -> None:
         take(5)
 
 
+def test_data_frames_and_astropy_tables(take: Take) -> None:
+    pd = pytest.importorskip("pandas")
+    from astropy import units as u
+    from astropy.table import QTable
+
+    columns = {
+        "object": ["a", "b", None],
+        "mjd": [58001.0, 58002.0, 58003.0],
+        "mag": np.array([18.0, np.nan, 19.0], np.float32),
+        "magerr": [0.1, 0.2, 0.3],
+        "band": ["g", "r", "i"],
+    }
+    report, found = take(pd.DataFrame(columns))
+    assert report.dropped == {"value is missing or not finite": 1, "the object identifier is empty": 1}
+    assert found["value"].dtype == np.float32
+    good = columns | {
+        "object": ["a", "b", "c"],
+        "mag": [18.0, 18.5, 19.0] * u.mag,
+        "mjd": columns["mjd"] * u.d,
+    }
+    assert take(QTable(good))[0].rows_kept == 3
+    with pytest.raises(IngestError, match=r"time \(column 'mjd'\) is in 'h'"):
+        take(QTable(good | {"mjd": columns["mjd"] * u.h}))
+
+
 def test_long_chunks_of_every_reader_number_rows_alike(write: Write) -> None:
     path = write(*(f"a,{58000 + i},18,0.1,g" for i in range(1000)))
     kinds = {"mjd": "number"}
