@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import Any
 
 import click
-
 from skytrawl import __version__
 from skytrawl.errors import SkytrawlError
 from skytrawl.job import get_job, job_names

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from skytrawl.cli_query import parse_columns
 from skytrawl.errors import NotAnArchiveError
 

@@ -12,7 +12,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from rich.console import Console
-
     from skytrawl.runner import Progress
 
 
@@ -109,9 +108,14 @@ def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
     callable
         To be handed to `skytrawl.run` as `progress`.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bar
-    from rich.progress import TimeRemainingColumn
 
     with Bar(
         TextColumn("{task.description}"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from skytrawl.errors import SkytrawlError
 
 if TYPE_CHECKING:
