@@ -15,7 +15,6 @@ from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
-
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.backend import Backend, resolve
 from skytrawl.kernels.dmdt.compiled import (

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.dmdt.grids import Grid, log_edge
 from skytrawl.kernels.dmdt.guides import bit_guide, checked_edges, linear_guide

@@ -5,10 +5,13 @@ branch is needed. Plain vector loops write to scratch arrays first and a scalar 
 a loop that does both is not vectorised, because the compiler cannot rule out that the arrays overlap.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
-
-from skytrawl.kernels.dmdt.guides import UNDECIDED
+from numpy.typing import NDArray
+from skytrawl.kernels.dmdt.guides import UNDECIDED, BitGuide, LinearGuide
+from skytrawl.kernels.dmdt.types import PairableBlock
 
 UNDECIDED_BASE = 0xFFFFFFFF
 
@@ -33,33 +36,99 @@ def dm_cell(dm, guide):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(cache=True, nogil=True)
-def dm_formula(value, start, n, at, low, width, high, top, cells):  # type: ignore[no-untyped-def]
-    """Write the dm cells of n partners by the formula of a linear axis."""
-    for k in range(n):
-        dm = value[start + k] - at
+@njit(cache=True, nogil=True, inline="always")
+def formula_cells(time, value, at, height, shift, first, last, low, width, high, top, buckets, cells):  # type: ignore[no-untyped-def]
+    """Write the fine dt buckets and, by the formula of a linear axis, the dm cells of n partners."""
+    for k in range(len(time)):
+        bucket = (np.float64(time[k] - at).view(np.int64) >> shift) - first
+        buckets[k] = np.uint32(min(max(bucket, 0), last))
+        dm = value[k] - height
         cell = min(max(np.floor((dm - low) / width) + 1.0, 0.0), top)
         cells[k] = np.uint32(np.int32(cell) + np.int32(dm >= high))
 
 
-@njit(cache=True, nogil=True)
-def dm_search(value, start, n, at, origin, scale, table, edges, cells):  # type: ignore[no-untyped-def]
-    """Write the dm cells of n partners by the table of an uneven axis."""
+@njit(cache=True, nogil=True, inline="always")
+def table_cells(time, value, at, height, shift, first, last, origin, scale, table, edges, buckets, cells):  # type: ignore[no-untyped-def]
+    """Write the fine dt buckets and, by the table of an uneven axis, the dm cells of n partners."""
     top = len(table) - 1.0
-    for k in range(n):
-        dm = value[start + k] - at
+    for k in range(len(time)):
+        bucket = (np.float64(time[k] - at).view(np.int64) >> shift) - first
+        buckets[k] = np.uint32(min(max(bucket, 0), last))
+        dm = value[k] - height
         cell = table[int(min(max((dm - origin) * scale, 0.0), top))]
         while dm >= edges[cell]:
             cell += 1
-        cells[k] = cell
+        cells[k] = np.uint32(cell)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def count_cells(time, at, edges, stride, bases, buckets, cells, histogram):  # type: ignore[no-untyped-def]
+    """Count the cells of n partners; their dt rows come from the buckets."""
+    one = histogram.dtype.type(1)
+    undecided = np.uint32(UNDECIDED_BASE)
+    for k in range(len(time)):
+        base = bases[buckets[k]]
+        if base == undecided:
+            row = np.searchsorted(edges, time[k] - at, side="right")
+            base = np.uint32(row * stride)
+        histogram[np.uint32(base + cells[k])] += one
 
 
 @njit(cache=True, nogil=True)
-def dt_buckets(time, start, n, at, shift, first, last, buckets):  # type: ignore[no-untyped-def]
-    """Write the fine buckets of n time differences."""
-    for k in range(n):
-        bucket = (np.float64(time[start + k] - at).view(np.int64) >> shift) - first
-        buckets[k] = np.uint32(min(max(bucket, 0), last))
+def count_pairs(  # type: ignore[no-untyped-def]
+    o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases,
+    dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges, buckets, cells, histogram,
+):  # fmt: skip
+    """Count the pairs of object o and a key into a histogram with guard cells, [n_dt + 2, n_dm + 2] flat.
+
+    The arguments between `key` and `buckets` are those of `count_arguments`.
+    """
+    a0, a1 = bounds[o, firsts[key]], bounds[o, firsts[key] + 1]
+    b0, b1 = bounds[o, seconds[key]], bounds[o, seconds[key] + 1]
+    within = firsts[key] == seconds[key]
+    zero = zero_within if within else zero_cross
+    last = len(bases) - 1
+    stride = len(dm_edges)
+    top = stride - 2.0
+    one = histogram.dtype.type(1)
+    start = a0
+    for i in range(b0, b1):
+        ti, vi = time[i], value[i]
+        end = a1
+        if within and consecutive:
+            j, end = i + 1, min(i + 2, a1)
+        else:
+            while start < a1 and time[start] < ti:
+                start += 1
+            j = max(start, i + 1) if within else start
+        while j < end and time[j] == ti:
+            if zero >= 0.0:
+                row = np.searchsorted(dt_edges, zero, side="right")
+                column = np.searchsorted(dm_edges[: stride - 1], value[j] - vi, side="right")
+                histogram[row * stride + column] += one
+            j += 1
+        # slices from j on, so that no index can be negative: the test for it would stop vectorisation
+        later, values = time[j:end], value[j:end]
+        if formula:
+            formula_cells(later, values, ti, vi, shift, first, last, low, width, high, top, buckets, cells)
+        else:
+            table_cells(
+                later, values, ti, vi, shift, first, last, origin, scale, dm_table, dm_edges, buckets, cells
+            )
+        count_cells(later, ti, dt_edges, stride, bases, buckets, cells, histogram)
+
+
+def count_arguments(block: PairableBlock, dt: BitGuide, dm: LinearGuide) -> tuple[Any, ...]:
+    """Return the arguments of the counting loops, flat.
+
+    Plain arrays on purpose: a compiled function that takes records of arrays is not vectorised as well, and
+    each call counts references to every array of the record.
+    """
+    return (
+        block.time, block.value, block.bounds, block.first, block.second, block.consecutive, block.zero_within,
+        block.zero_cross, dt.fine_shift, dt.fine_first, row_bases(dt.fine, len(dm.edges)), dt.edges[:-1],
+        dm.formula, dm.low, dm.width, dm.high, dm.origin, dm.scale, dm.table, dm.edges,
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -72,23 +141,6 @@ def longest_band(bounds):  # type: ignore[no-untyped-def]
     return longest
 
 
-@njit(cache=True, nogil=True)
-def count_cells(time, start, n, at, edges, stride, bases, buckets, cells, histogram):  # type: ignore[no-untyped-def]
-    """Count the cells of n partners; their rows come from the buckets."""
-    one = histogram.dtype.type(1)
-    undecided = np.uint32(UNDECIDED_BASE)
-    for k in range(n):
-        base = bases[buckets[k]]
-        if base == undecided:
-            row = np.searchsorted(edges[:-1], time[start + k] - at, side="right")
-            base = np.uint32(row * stride)
-        histogram[np.uint32(base + cells[k])] += one
-
-
-@njit(cache=True, nogil=True)
-def row_bases(fine, stride):  # type: ignore[no-untyped-def]
+def row_bases(fine: NDArray[np.int64], stride: int) -> NDArray[np.uint32]:
     """Return the fine table with rows multiplied by stride, and UNDECIDED_BASE where it is undecided."""
-    bases = np.empty(len(fine), np.uint32)
-    for k in range(len(fine)):
-        bases[k] = np.uint32(fine[k] * stride if fine[k] != UNDECIDED else UNDECIDED_BASE)
-    return bases
+    return np.where(fine == UNDECIDED, UNDECIDED_BASE, fine * stride).astype(np.uint32)

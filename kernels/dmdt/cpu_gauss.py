@@ -3,7 +3,6 @@
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
 from skytrawl.kernels.dmdt.cpu_cells import dm_cell, dt_cell
 from skytrawl.kernels.dmdt.gauss import N_STEPS, REACH, normal_table
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide

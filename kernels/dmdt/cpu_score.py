@@ -3,7 +3,6 @@
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
 from skytrawl.kernels.dmdt.types import PairableBlock
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from skytrawl.errors import ParameterError
 
 LARGEST_TABLE = 1 << 14

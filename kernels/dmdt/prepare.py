@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels.dmdt.types import Key, LightCurves, PairableBlock, PairRules, Selection
 

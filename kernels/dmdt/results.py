@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, unpack
 from skytrawl.kernels.dmdt.types import PairableBlock, ScoreResult
 

@@ -5,7 +5,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from skytrawl.errors import ParameterError
 
 Key = tuple[int, int]
