@@ -1,6 +1,6 @@
 """The command line: `skytrawl demo | ingest | info | plan | run | query`.
 
-Job options come from the parameter dataclass of each job; nothing heavy is imported before a command needs it.
+Job options come from the parameter dataclass of each job; heavy libraries are imported when a command runs.
 Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions.
 """
 
@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+
 from skytrawl import __version__
 from skytrawl.errors import SkytrawlError
 from skytrawl.job import get_job, job_names

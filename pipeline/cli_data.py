@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from skytrawl.cli_query import parse_columns
 from skytrawl.errors import NotAnArchiveError
 
@@ -23,8 +24,8 @@ from skytrawl.errors import NotAnArchiveError
     "columns",
     multiple=True,
     metavar="ROLE=COLUMN",
-    help="Which column is what, such as time=mjd or band=r (a constant). Roles: object time value error band ra "
-    "dec sign upper_limit quality rb exposure class row_id. May be given many times.  [default: usual names]",
+    help="Which column is what, such as time=mjd or band=r (a constant). Roles: object time value error "
+    "band ra dec sign upper_limit quality rb exposure class row_id. May be given many times.  [default: usual names]",
 )
 @click.option("--reader", help="Name of a reader, where the extension does not tell.")
 @click.option("--quantity", help="magnitude or flux.  [default: the survey's]")

@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from rich.console import Console
+
     from skytrawl.runner import Progress
 
 
