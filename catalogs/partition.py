@@ -5,12 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.sky import hash_of, healpix_of
+from skytrawl.catalogs.sky import UNPLACED, order_key
 
-# Objects without a position lie beyond the last HEALPix cell (12 * 4^29 < 2^62), in the order of a hash.
-UNPLACED = np.uint64(1 << 63)
 ROWS = ("time", "value", "error", "band", "sign", "upper_limit", "quality", "rb", "exposure")
-_NOT_STORED = ("object", "row", "file", "row_id", "class", "ra", "dec")
 
 
 @dataclass
@@ -60,26 +57,6 @@ def identifiers(texts: np.ndarray) -> np.ndarray:
     return texts
 
 
-def partition_keys(object_id: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """What orders the objects of an archive.
-
-    Parameters
-    ----------
-    object_id : uint64 or bytes array of shape (n,)
-    ra, dec : float64 arrays of shape (n,)
-        Degrees, NaN for objects without position.
-
-    Returns
-    -------
-    uint64 array of shape (n,)
-        HEALPix cell (nested, order 29), or 2^63 + (hash of the identifier) / 2 without a position.
-    """
-    keys = UNPLACED | (hash_of(object_id) >> np.uint64(1))
-    placed = np.isfinite(ra) & np.isfinite(dec)
-    keys[placed] = healpix_of(ra[placed], dec[placed])
-    return keys
-
-
 def group(rows: Mapping[str, np.ndarray], *, drop_duplicates: bool = True) -> Grouped:
     """Sort checked rows into archive order.
 
@@ -98,7 +75,7 @@ def group(rows: Mapping[str, np.ndarray], *, drop_duplicates: bool = True) -> Gr
     """
     object_id, owner = np.unique(rows["object"], return_inverse=True)
     ra, dec, scattered = _object_positions(rows, owner, len(object_id))
-    keys = partition_keys(object_id, ra, dec)
+    keys = order_key(ra, dec, object_id)
     # Ties of the key (two objects in one cell of 0.4 mas) are ordered by the identifier: np.unique has
     # sorted it.
     order = np.argsort(keys, kind="stable")

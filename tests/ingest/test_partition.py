@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from skytrawl.catalogs import partition
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import ingest
-from skytrawl.catalogs.partition import UNPLACED, cut, group, identifiers, partition_keys
-from skytrawl.catalogs.sky import N_CELLS, healpix_of
+from skytrawl.catalogs.partition import cut, group, identifiers
+from skytrawl.catalogs.sky import UNPLACED
 
 ROW = st.tuples(
     st.sampled_from(["a", "b", "c", ""]),
@@ -69,17 +69,6 @@ def test_every_row_is_kept_or_counted(rows: list[Any], most: int, duplicates: st
         assert ((sizes <= most) | (counts == 1)).all()
     finally:
         shutil.rmtree(folder)
-
-
-def test_keys_follow_the_sky_and_leave_it() -> None:
-    ids = np.array([b"a", b"b", b"c", b"d"])
-    ra, dec = np.array([10.0, np.nan, 200.0, np.nan]), np.array([5.0, np.nan, -5.0, np.nan])
-    keys = partition_keys(ids, ra, dec)
-    assert keys[[0, 2]].tolist() == healpix_of(ra[[0, 2]], dec[[0, 2]]).tolist()
-    assert (keys[[0, 2]] < N_CELLS).all()
-    assert (keys[[1, 3]] >= UNPLACED).all()
-    wide = partition_keys(ids.astype("S30"), ra, dec)
-    assert wide.tolist() == keys.tolist()
 
 
 def test_cut_by_observations() -> None:

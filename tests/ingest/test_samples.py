@@ -11,6 +11,7 @@ import pytest
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import ingest
 from skytrawl.catalogs.samples import demo_sources, list_samples, sample, sample_path
+from skytrawl.catalogs.validate import validate
 from skytrawl.errors import ParameterError
 
 Take = Callable[..., Any]
@@ -86,6 +87,8 @@ def test_demo_table(tmp_path: Path) -> None:
     assert np.isfinite(first.objects["ra"]).all()
     last = archive.read(archive.n_partitions - 1, ["ra", "class"])
     assert np.isnan(last.objects["ra"]).all()
+    sound = validate(tmp_path / "demo.zarr", deep=True)
+    assert sound.ok, str(sound)
     assert len(demo.supernovae) == 1500
     assert demo.supernovae == sorted(demo.supernovae)
     assert set(demo.provenance) <= set(list_samples())

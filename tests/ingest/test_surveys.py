@@ -17,7 +17,7 @@ BANDS = {
 MEANING = {
     "ztf": ("magnitude", "difference", "mag", "AB", "utc", "topocenter", "start"),
     "lsst": ("flux", "difference", "nJy", "AB", "tai", "topocenter", "middle"),
-    "sdss": ("magnitude", "total", "mag", "AB", "tai", "topocenter", "middle"),
+    "sdss": ("magnitude", "total", "mag", "AB", "tai", "topocenter", "unknown"),
     "ogle": ("magnitude", "total", "mag", "Vega", "utc", "heliocenter", "middle"),
     "roman": ("flux", "total", "nJy", "AB", "utc", "topocenter", "middle"),
 }
