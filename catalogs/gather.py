@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs import readers
 from skytrawl.catalogs.readers.columns import USUAL, Mapped, map_columns
 from skytrawl.catalogs.readers.table import Options

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs import partition, readers, schema
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.gather import Gathered, apply_objects, band_codes, joined

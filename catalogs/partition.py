@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.sky import UNPLACED, order_key
 

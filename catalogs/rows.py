@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.readers.columns import Mapped
 from skytrawl.catalogs.readers.table import Chunk, Header
 from skytrawl.catalogs.surveys import Survey

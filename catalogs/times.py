@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+
 from skytrawl.catalogs.readers.table import parse_numbers
 from skytrawl.errors import ParameterError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.readers import csv, parquet
 from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options
 from skytrawl.errors import IngestError

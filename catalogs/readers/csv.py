@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
 from skytrawl.catalogs.readers.arrow import arrow_bytes
 from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError

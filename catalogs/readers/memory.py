@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.readers.arrow import arrow_bytes
 from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
 from skytrawl.errors import IngestError

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.readers import csv
 from skytrawl.catalogs.readers.table import Options
 

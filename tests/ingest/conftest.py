@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import IngestReport, ingest
 

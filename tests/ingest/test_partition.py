@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from skytrawl.catalogs import partition
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import ingest

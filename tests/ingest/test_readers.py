@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skytrawl.catalogs.readers import READERS, Options, find_reader
 from skytrawl.catalogs.readers.table import parse_numbers
 from skytrawl.catalogs.samples import sample, sample_path

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import ingest
 from skytrawl.catalogs.samples import demo_sources, list_samples, sample, sample_path

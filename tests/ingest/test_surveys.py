@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.surveys import Survey, list_surveys, load_survey
 from skytrawl.errors import SchemaError
 
