@@ -25,7 +25,7 @@ from skytrawl.errors import NotAnArchiveError
     multiple=True,
     metavar="ROLE=COLUMN",
     help="Which column is what, such as time=mjd or band=r (a constant). Roles: object time value error "
-    "band ra dec sign upper_limit quality rb exposure class row_id. May be given many times.  [default: usual names]",
+    "band ra dec sign upper_limit quality rb exposure class row_id.  [default: usual names]",
 )
 @click.option("--reader", help="Name of a reader, where the extension does not tell.")
 @click.option("--quantity", help="magnitude or flux.  [default: the survey's]")

@@ -147,7 +147,7 @@ def anomaly_figure(
     for column, panel in enumerate(panels):
         draw_reference(figure.add_subplot(grid[0, column]), **panel)
     draw_light_curve(figure.add_subplot(grid[1, :]), light_curve, label=label)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize="large")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -1,0 +1,188 @@
+"""The demonstration: real light curves to a ranked table and a figure, by the functions that run a survey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skytrawl.errors import ArchiveError, ObjectNotFoundError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from skytrawl.catalogs.archive import Archive, Block
+    from skytrawl.catalogs.query import Query
+    from skytrawl.kernels.dmdt import LightCurves
+
+# Fewer pairs make an extreme mean likely by chance.
+MIN_PAIRS = 10
+PRESET = "soraisam2020"  # its quality cuts: brighter than 22 mag, errors below 0.2 mag
+_TABLE = ("object_id", "class", "score", "n_pairs", "worst_key", "worst_dt", "worst_dm", "worst_value")
+
+
+def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
+    """Build an archive and a reference from bundled real data, score everything, print and draw the top.
+
+    Parameters
+    ----------
+    out : Path
+        New folder for archive.zarr, reference.zarr, scores.zarr and anomaly.png.
+    workers : int, optional
+        Worker processes; default one a core.
+    top : int
+        Rows of the table.
+
+    Returns
+    -------
+    Path
+        The figure.
+
+    Raises
+    ------
+    ArchiveError
+        If the folder exists and is not empty.
+    """
+    from skytrawl.catalogs.ingest import ingest
+    from skytrawl.catalogs.query import open_query
+    from skytrawl.catalogs.samples import demo_sources
+    from skytrawl.console import progress_bar, say, show_columns
+    from skytrawl.deploy.local import connect
+    from skytrawl.runner import run
+
+    if out.exists() and any(out.iterdir()):
+        raise ArchiveError(f"{out} exists and is not empty: remove it, or choose another folder with --out")
+    started = time.perf_counter()
+    demo = demo_sources()
+    say("real light curves, kinds of photometry mixed on purpose:")
+    for name, text in demo.provenance.items():
+        say(f"  {name}: {text}")
+    archive = out / "archive.zarr"
+    say(str(ingest(demo.table, archive, partition_observations=12_000, **demo.options)))
+
+    # Half of the supernovae say what is normal; the others are as new to the reference as anything else.
+    chosen = demo.supernovae[: len(demo.supernovae) // 2]
+    listed = out / "reference-objects.txt"
+    listed.write_text("\n".join(chosen) + "\n")
+    with connect("local", workers=workers) as client:
+        with progress_bar("reference") as progress:
+            run(
+                "dmdt-reference",
+                archive,
+                out / "reference.zarr",
+                client=client,
+                progress=progress,
+                announce=say,
+                objects=listed,
+                keys=("g", "r", "g-r", "r-g"),
+                preset=PRESET,
+            )
+        with progress_bar("scores") as progress:
+            summary = run(
+                "dmdt-score",
+                archive,
+                out / "scores.zarr",
+                client=client,
+                progress=progress,
+                reference=out / "reference.zarr",
+                preset=PRESET,
+            )
+    if summary.failed:
+        raise ArchiveError(f"{len(summary.failed)} partitions failed: {summary.failed[0]}")
+    opened = open_query(out / "scores.zarr")
+    best = _ranked(opened, set(chosen), top)
+    title = f"most anomalous of {summary_text(opened)} (>= {MIN_PAIRS} pairs; lower is odder)"
+    show_columns(title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE})
+    figure = draw(out, best["object_id"][0], float(best["score"][0]))
+    say(f"figure: {figure}")
+    say(f"ask for more: skytrawl query {out / 'scores.zarr'} --top 50")
+    say(f"done in {time.perf_counter() - started:.0f} s")
+    return figure
+
+
+def summary_text(opened: Query) -> str:
+    """How many objects a run scored, in words."""
+    return f"{int(opened.partitions['n_objects'].sum()):,} objects"
+
+
+def _ranked(opened: Query, reference: set[str], top: int) -> dict[str, np.ndarray]:
+    """The best rows with enough pairs; objects of the reference itself are left out."""
+    everything = opened.top(int(opened.partitions["n_objects"].sum()))
+    names = [name.decode() for name in everything["object_id"]]
+    keep = (everything["n_pairs"] >= MIN_PAIRS) & np.array([name not in reference for name in names])
+    rows = np.flatnonzero(keep)[:top]
+    return {name: column[rows] for name, column in everything.items()}
+
+
+def draw(out: Path, object_id: bytes, score: float) -> Path:
+    """Draw one object of the demonstration: P(dm|dt) with its pairs, and its light curve."""
+    from skytrawl.catalogs import references
+    from skytrawl.catalogs.archive import Archive
+    from skytrawl.catalogs.query import open_query
+    from skytrawl.dmdt_common import Cuts, usable
+    from skytrawl.figures import anomaly_figure
+
+    archive = Archive.open(out / "archive.zarr")
+    block = _block_of(archive, object_id)
+    curves = usable(block, Cuts(preset=PRESET), None).lightcurves
+    reference = references.load(out / "reference.zarr")
+    facts = archive.attrs["light_curves"]
+    found = open_query(out / "scores.zarr").object(object_id)["class"][0].decode()
+    return anomaly_figure(
+        out / "anomaly.png",
+        panels=_panels(reference, curves, archive.bands),
+        light_curve={
+            band: {
+                name: column[block.observations["band"] == code]
+                for name, column in block.observations.items()
+            }
+            for code, band in enumerate(archive.bands)
+            if (block.observations["band"] == code).any()
+        },
+        label=f"{facts['quantity']} ({facts['units']})",
+        title=f"{object_id.decode()}{', ' + found if found else ''}: dm-dt score {score:.3f}",
+    )
+
+
+def _block_of(archive: Archive, object_id: bytes) -> Block:
+    """The light curve of one object, read from its partition alone."""
+    from skytrawl.dmdt_common import Cuts, needs
+
+    for partition in range(archive.n_partitions):
+        ids = archive.read(partition, ["objects/object_id"]).objects["object_id"]
+        (rows,) = np.nonzero(ids == object_id)
+        if len(rows):
+            row = int(rows[0])
+            return archive.read(partition, needs(Cuts(), archive), slice(row, row + 1))
+    raise ObjectNotFoundError(f"no object {object_id!r} in {archive.path}")
+
+
+def _panels(reference: xr.Dataset, curves: LightCurves, bands: Sequence[str]) -> list[dict[str, Any]]:
+    """One panel a band: the reference's P(dm|dt) and the object's pairs inside the band."""
+    from skytrawl.catalogs.references import counts_of
+    from skytrawl.kernels.dmdt import PairRules, pairs
+
+    counts = counts_of(reference)
+    facts = reference.attrs["skytrawl"]
+    panels = []
+    for index, (later, earlier) in enumerate(facts["keys"]):
+        code = bands.index(later)
+        if later != earlier or not (curves.band == code).any():
+            continue
+        inside = counts.counts[index, :, 1:-1].astype(float)
+        area = inside.sum(1, keepdims=True) * np.diff(counts.dm_edges)
+        found = pairs(curves, [(code, code)], PairRules(**facts["rules"]))[code, code]
+        panels.append(
+            {
+                "probability": np.divide(inside, area, out=np.full_like(inside, np.nan), where=area > 0),
+                "dt_edges": counts.dt_edges,
+                "dm_edges": counts.dm_edges,
+                "dt": found["dt"],
+                "dm": found["dm"],
+                "title": f"P(dm|dt) of type Ia supernovae and pairs in {later}",
+            }
+        )
+    return panels
