@@ -139,7 +139,7 @@ def band_codes(
                 warnings.append(
                     f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}"
                 )
-            chosen.append(spelled[0] if len(spelled) == 1 and len(delivered) == 1 else band.name)
+            chosen.append(spelled[0] if len(spelled) == 1 else band.name)
         bands = tuple(chosen)
         codes_of = {band.name: code for code, band in enumerate(survey.bands)}
     codes = np.array([codes_of[band.name] for band in found if band is not None], np.uint8)

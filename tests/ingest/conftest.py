@@ -12,7 +12,6 @@ from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.ingest import IngestReport, ingest
 
 HEADER = "object,mjd,mag,magerr,band"
-GOOD = ["a,58001.5,18.0,0.1,g", "a,58002.5,18.5,0.1,r", "b,58003.5,19.0,0.2,g"]
 
 
 @pytest.fixture(params=[True, False], ids=["pyarrow", "lean"])

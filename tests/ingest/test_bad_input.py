@@ -217,6 +217,14 @@ def test_two_spellings_of_a_filter(write: Write, take: Take) -> None:
     assert any("R and r are one filter" in warning for warning in report.warnings)
 
 
+def test_codes_of_filters_take_the_spelling_that_is_there(write: Write, take: Take) -> None:
+    codes = write("a,58001,18,0.1,1", "a,58002,18,0.1,2", name="codes.csv")
+    assert take(codes)[0].bands == ("g", "r", "i")
+    report, found = take([codes, write("a,58003,18,0.1,R")])
+    assert report.bands == ("g", "R", "i")
+    assert found["band"].tolist() == ["g", "R", "R"]
+
+
 def test_empty_files(write: Write, take: Take, tmp_path: Path, use_pyarrow: bool) -> None:
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(IngestError, match=r"empty\.csv is empty"):
