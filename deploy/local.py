@@ -110,9 +110,7 @@ def connect(
         )
 
 
-def _processes(
-    shape: LocalShape, memory: int | None, dashboard: str, timeout: float
-) -> Iterator[Client]:
+def _processes(shape: LocalShape, memory: int | None, dashboard: str, timeout: float) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     with (

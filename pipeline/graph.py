@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared, get_job, load_job, location_of
 from skytrawl.params import build, parameter_dict
@@ -14,6 +15,7 @@ from skytrawl.planner import open_version
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from skytrawl.catalogs.archive import Archive
 
 # Above this number of chunks a graph costs the scheduler gigabytes (25 kB a chunk and variable).
@@ -68,8 +70,8 @@ def lazy(
     filled = np.flatnonzero(table["n_objects"])
     if len(filled) > MOST_PARTITIONS:
         raise ParameterError(
-            f"{opened.path} has {len(filled):,} partitions: a lazy graph is meant for {MOST_PARTITIONS:,} at most. "
-            f"Use skytrawl.run({found.name!r}, ..., 'out.zarr'), which walks any number of them"
+            f"{opened.path} has {len(filled):,} partitions: a lazy graph is meant for {MOST_PARTITIONS:,} at "
+            f"most. Use skytrawl.run({found.name!r}, ..., 'out.zarr'), which walks any number of them"
         )
     prepared = found.prepare(chosen, opened)
     labels = found.coords(chosen, prepared)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.errors import ParameterError
 from skytrawl.params import content_fingerprint
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from skytrawl.catalogs.archive import Archive, Block
     from skytrawl.catalogs.schema import Variable
 

@@ -1,4 +1,4 @@
-"""Before anything runs: can the workers take this work at all?"""
+"""Checks before anything runs: whether the workers can take this work at all."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def preflight(
             reasons = {str(answer["gpu"]) for answer in answers.values()}
             raise BackendUnavailableError(
                 f"backend 'cuda' asked for, but none of {len(answers)} workers has a GPU "
-                f"({'; '.join(sorted(reasons))}): start GPU workers with 'skytrawl[gpu]', or use backend='cpu'"
+                f"({'; '.join(sorted(reasons))}): start GPU workers with 'skytrawl[gpu]', or use "
+                "backend='cpu'"
             )
         chosen, only = "cuda", _gpu_hosts(workers, with_gpu)
     elif wants_gpu and len(with_gpu) == len(answers):
@@ -148,7 +149,8 @@ def _gpu_hosts(workers: Mapping[str, Any], with_gpu: set[str]) -> list[str] | No
     mixed = hosts & {info["host"] for worker, info in workers.items() if worker not in with_gpu}
     if mixed:
         raise PreflightError(
-            f"workers with and without a GPU share the host {', '.join(sorted(mixed))}: start GPU workers alone there"
+            f"workers with and without a GPU share the host {', '.join(sorted(mixed))}: "
+            "start GPU workers alone there"
         )
     return sorted(hosts)
 

@@ -211,6 +211,7 @@ class StateProduct(Product):
 
     def _empty_state(self) -> dict[str, Any]:
         import numpy as np
+
         from skytrawl.catalogs.block import Block
 
         block = Block()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl import preflight as checks
 from skytrawl.batching import Batcher
 from skytrawl.catalogs.ledger import Failure, partition_keys
@@ -23,6 +24,7 @@ from skytrawl.walk import Progress, Walk
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from skytrawl.catalogs.archive import Archive
 
 __all__ = ["Progress", "RunSummary", "run"]

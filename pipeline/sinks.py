@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
 from skytrawl.catalogs.ledger import SEGMENT_ENTRIES, Failures, Key, partition_keys
 from skytrawl.errors import SkytrawlError
 

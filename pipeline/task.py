@@ -1,4 +1,4 @@
-"""What a worker does with partitions: read, block, write, and one ledger record when the shards are in place."""
+"""What a worker does with partitions: read, block, write, and a ledger record once the shards are in place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.catalogs.ledger import Entry
 from skytrawl.errors import SkytrawlError
 from skytrawl.job import Arrays, Job, Prepared, load_job

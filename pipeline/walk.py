@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from skytrawl.batching import Batch, Batcher
 from skytrawl.catalogs.ledger import Failure, Key, partition_keys
 from skytrawl.errors import PreflightError
@@ -322,8 +323,8 @@ def _one_line(error: BaseException | None) -> str:
 def _explained(error: BaseException | None) -> str:
     if type(error).__name__ == "KilledWorker":
         return (
-            "KilledWorker: the worker process died each time it ran this partition (out of memory, or a crash "
-            "in compiled code): see the worker's log, or give workers more memory"
+            "KilledWorker: the worker process died each time it ran this partition (out of memory, or a "
+            "crash in compiled code): see the worker's log, or give workers more memory"
         )
     return _one_line(error)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.schema import Variable
 from skytrawl.errors import ReferenceExistsError
 from skytrawl.job import Job, Prepared

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from skytrawl.deploy.local import connect
 from skytrawl.runner import Progress, run
 

@@ -6,6 +6,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+
 from skytrawl.errors import ParameterError
 from skytrawl.graph import lazy
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from skytrawl.catalogs.simulate import simulate_archive
 from skytrawl.runner import run
 

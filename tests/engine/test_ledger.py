@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.ledger import ENTRY, Entry, Failure, Failures, Ledger, decode, encode
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import PARTITION

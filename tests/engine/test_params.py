@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skytrawl.errors import ParameterError
 from skytrawl.job import Job, get_job, job_names, location_of, register
 from skytrawl.params import (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from skytrawl.batching import MOST_PARTITIONS, Batcher
 from skytrawl.deploy.local import connect, cores, describe, local_shape
 from skytrawl.errors import ParameterError, PlanRefusedError, PreflightError
@@ -15,7 +16,7 @@ from skytrawl.runner import run
 def test_plan_counts(archive_path: Path) -> None:
     plan = make_plan("test-mean", archive_path, workers=1, threads=2, memory=4_000_000_000)
     assert (plan.partitions, plan.tasks, plan.objects, plan.threads) == (20, 20, 400, 2)
-    # object_id, ra, dec, healpix and offset of each object; float64 time and float32 value of each observation.
+    # object_id, ra, dec, healpix, offset of each object; float64 time, float32 value of each observation.
     width = 8 * 5 + (16 if "objects/class" in _variables(archive_path) else 0)
     assert plan.read_bytes == 400 * width + plan.observations * 12
     assert plan.write_bytes == 400 * (8 + 8 + 16 + width - 8)
@@ -121,7 +122,7 @@ def test_other_versions_are_refused(
 
     mine = preflight.package_versions()
     monkeypatch.setattr(preflight, "package_versions", lambda: {**mine, "numpy": "1.0"})
-    with pytest.raises(PreflightError, match="numpy .* instead of 1.0"):
+    with pytest.raises(PreflightError, match=r"numpy .* instead of 1\.0"):
         run("test-mean", archive_path, tmp_path / "out.zarr", client=processes)
 
 

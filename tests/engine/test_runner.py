@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+
 from skytrawl.errors import (
     ArchiveMismatchError,
     BackendUnavailableError,
@@ -27,6 +28,7 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
 
 def test_values_are_those_of_a_plain_loop(archive_path: Path, undisturbed: dict[str, np.ndarray]) -> None:
     from engine_jobs import MeanParameters, mean_block
+
     from skytrawl.catalogs.archive import Archive
     from skytrawl.job import Prepared
 
