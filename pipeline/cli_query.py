@@ -8,6 +8,9 @@ import click
 
 from skytrawl.errors import ParameterError
 
+# Columns of a table on the terminal, where nobody named any.
+SHOWN = 9
+
 
 @click.command(name="query")
 @click.argument("results", type=click.Path())
@@ -101,11 +104,34 @@ def _deliver(title: str, columns: dict[str, Any], opened: Any, words: dict[str, 
 
         show_json({"columns": columns, "units": opened.units(), "partitions_missing": opened.missing})
     else:
-        from skytrawl.console import say, show_columns
+        _show(title, columns, opened, words["columns"] is None)
 
-        show_columns(title, columns, hide=("healpix",) if words["columns"] is None else ())
-        if opened.missing:
-            say(f"{opened.missing} partitions are not done yet: their objects are missing here")
+
+def _show(title: str, columns: dict[str, Any], opened: Any, choose: bool) -> None:
+    """Print a table; a single row stands upright, and of many columns those that fit are shown."""
+    from skytrawl.console import cell, say, show_columns, show_facts
+
+    rows = len(next(iter(columns.values()))) if columns else 0
+    if rows == 1:
+        units = {name: f" {unit}" if unit else "" for name, unit in opened.units().items()}
+        facts = {name: cell(column[0]) + units.get(name, "") for name, column in columns.items()}
+        for column, labels in opened.labels().items():
+            if column in columns:
+                parts = zip(labels, columns[column][0], strict=True)
+                facts[column] = ", ".join(f"{label} {cell(part)}" for label, part in parts)
+        show_facts(title, facts)
+    else:
+        shown = list(columns)
+        if choose:
+            scalar = [n for n, c in columns.items() if c.ndim == 1 and n not in ("healpix", "flagged")]
+            first = [n for n in ("object_id", *opened.scores(), "separation", "class") if n in scalar]
+            shown = [*first, *(n for n in scalar if n not in first)][:SHOWN]
+        show_columns(title, {name: columns[name] for name in shown})
+        left = [name for name in columns if name not in shown]
+        if left:
+            say(f"more columns, with --columns, --csv, --table or --json: {', '.join(left)}")
+    if opened.missing:
+        say(f"{opened.missing} partitions are not done yet: their objects are missing here")
 
 
 def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
