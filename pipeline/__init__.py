@@ -18,6 +18,7 @@ _PUBLIC = {
     "ingest": "skytrawl.catalogs.ingest",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",
+    "lazy": "skytrawl.graph",
     "plan": "skytrawl.planner",
     "SkytrawlError": "skytrawl.errors",
 }
