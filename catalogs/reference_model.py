@@ -9,8 +9,8 @@ in its row, a pair is worth ``log10 p - log10(sum of p^2)``: the original's log 
 
 The score of an object is the mean over its pairs, weighted with dt^`dt_power` (pairs of minutes or hours hold
 noise, not the shape of the light curve) and, between bands, with `cross_weight` (colours scatter with
-reddening, magnitude differences inside a band do not). Rows that fewer than `min_coverage` of the objects reach
-are outside the range of the reference.
+reddening, magnitude differences inside a band do not). Rows that fewer than `min_coverage` of the objects
+reach are outside the range of the reference.
 
 Defaults were chosen on the first 750 supernovae of the ZTF sample alone (halves against halves).
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.dmdt import KeyTable
 
@@ -50,7 +51,7 @@ class ScoreModel:
     floor: float = -0.3
     dt_power: float = 1.0
     cross_weight: float = 0.5
-    min_coverage: float = 0.01
+    min_coverage: float = 0.02
 
     def __post_init__(self) -> None:
         if self.smooth_dt < 0 or self.smooth_dm < 0 or self.prior_pairs <= 0 or self.cross_weight < 0:
@@ -240,8 +241,8 @@ def tail_probability(
     """Rank of a score among the sample objects of similar number of pairs.
 
     ``(1 + number of neighbours with a score <= this one) / (1 + number of neighbours)``: in (0, 1], low is
-    anomalous, uniform for members of the reference population. The neighbours are the `neighbours` sample objects
-    around the same place in the order of n_pairs.
+    anomalous, uniform for members of the reference population. The neighbours are the `neighbours` sample
+    objects around the same place in the order of n_pairs.
 
     Parameters
     ----------

@@ -1,15 +1,18 @@
 """The store of dm-dt references: counts that add up, with the grid, the rules and where they came from.
 
-A reference is an ``xarray.Dataset`` of integers on a fixed grid, so that references of disjoint sets of objects can
-be merged and subtracted exactly:
+A reference is an ``xarray.Dataset`` of integers on a fixed grid, so that references of disjoint sets of
+objects can be merged and subtracted exactly:
 
-- ``counts`` (class, key, dt, dm): pairs in each cell; ``below``, ``above`` (class, key, dt): pairs beyond the dm range;
-- ``objects`` (class, key, dt): objects with a pair in the row; ``n_objects`` (class): objects that were counted;
-- ``sample_*``: the sparse counts of the objects with the smallest hashes of their ids, at most `sample_size` a
-  class: a random sample that merges exactly, for scores of reference objects without their own counts (`tail`).
+- ``counts`` (class, key, dt, dm): pairs in each cell; ``below``, ``above`` (class, key, dt): pairs beyond
+  the dm range;
+- ``objects`` (class, key, dt): objects with a pair in the row; ``n_objects`` (class): objects that were
+  counted;
+- ``sample_*``: the sparse counts of the objects with the smallest hashes of their ids, at most
+  `sample_size` a class: a random sample that merges exactly, for scores of reference objects without
+  their own counts (`tail`).
 
-Attributes say survey, bands, photometry kind, units, pair rules, cuts, grid and sources. An imported or rebuilt
-reference of soraisam2020 is another kind: see :mod:`skytrawl.catalogs.soraisam2020`.
+Attributes say survey, bands, photometry kind, units, pair rules, cuts, grid and sources. An imported or
+rebuilt reference of soraisam2020 is another kind: see :mod:`skytrawl.catalogs.soraisam2020`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.catalogs.band_keys import key_label
 from skytrawl.catalogs.reference_model import Counts
 from skytrawl.catalogs.versions import content_hash
@@ -48,7 +52,7 @@ _SAME = (
     "classes",
 )
 _FIXED = ("counts", "below", "above", "objects", "n_objects")
-_SAMPLE = ("sample_class", "sample_hash", "sample_cells", "sample_cell", "sample_count")
+SAMPLE = ("sample_class", "sample_hash", "sample_cells", "sample_cell", "sample_count")
 _WORDS = {
     "counts": ("pairs in the cell", "1"),
     "below": ("pairs below the dm range", "1"),
@@ -73,8 +77,8 @@ def make_reference(state: Mapping[str, np.ndarray], grid: Grid, attrs: Mapping[s
         int64[class, key, dt], ``n_objects`` int64[class] and the arrays ``sample_*``.
     grid : Grid
     attrs : mapping
-        keys (list of band pairs), classes (list of str, "" = every class), bands, survey, quantity, photometry,
-        units, rules, cuts, sources, sample_size: plain values.
+        keys (list of band pairs), classes (list of str, "" = every class), bands, survey, quantity,
+        photometry, units, rules, cuts, sources, sample_size: plain values.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def make_reference(state: Mapping[str, np.ndarray], grid: Grid, attrs: Mapping[s
         "counts": counts[..., 1:-1],
         "below": counts[..., 0],
         "above": counts[..., -1],
-        **{name: state[name] for name in ("objects", "n_objects", *_SAMPLE)},
+        **{name: state[name] for name in ("objects", "n_objects", *SAMPLE)},
     }
     words = {
         "grid": {
@@ -234,7 +238,7 @@ def merge(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
     """
     _alike(left, right)
     arrays = {name: left[name].values + right[name].values for name in _FIXED}
-    both = {name: np.concatenate([left[name].values, right[name].values]) for name in _SAMPLE}
+    both = {name: np.concatenate([left[name].values, right[name].values]) for name in SAMPLE}
     size = min(left.attrs["skytrawl"]["sample_size"], right.attrs["skytrawl"]["sample_size"])
     arrays |= smallest_hashes(both, size)
     return _derived(left, right, "+", arrays, size)
@@ -262,7 +266,7 @@ def subtract(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
     own = zip(left["sample_class"].values.tolist(), left["sample_hash"].values.tolist(), strict=True)
     keep = np.array([pair not in gone for pair in own], bool)
     entries = np.repeat(keep, left["sample_cells"].values)
-    for name in _SAMPLE:
+    for name in SAMPLE:
         arrays[name] = left[name].values[entries if left[name].dims == ("entry",) else keep]
     return _derived(left, right, "-", arrays, left.attrs["skytrawl"]["sample_size"])
 

@@ -1,13 +1,13 @@
 """References as soraisam2020 makes them: bins that follow the data, a JSON file a key.
 
-The rule (its gen_pdfs program): all pairs of a key are put in dt bins of ``numpy.histogram(bins="auto")`` in log10 dt;
-bins are joined to the right until each holds at least 100 pairs (the last one may hold fewer); inside each row
-dm gets its own "auto" bins and a probability density, with 1e-30 in empty bins. NumPy changed "auto" between
-1.26 and 2.4, therefore both rules stand here in words of their own. Such references cannot be added: the bins
-need all pairs at once.
+The rule (its gen_pdfs program): all pairs of a key are put in dt bins of ``numpy.histogram(bins="auto")``
+in log10 dt; bins are joined to the right until each holds at least 100 pairs (the last one may hold
+fewer); inside each row dm gets its own "auto" bins and a probability density, with 1e-30 in empty bins.
+NumPy changed "auto" between 1.26 and 2.4, therefore both rules stand here in words of their own. Such
+references cannot be added: the bins need all pairs at once.
 
-File ``<key>_logdt_dm.json``: ``log_dt_bin_edges`` [n + 1] (log10 d) and, for each row "1" to "n", ``dm_bin_edges`` (mag)
-and ``dm_hist`` (1/mag).
+File ``<key>_logdt_dm.json``: ``log_dt_bin_edges`` [n + 1] (log10 d) and, for each row "1" to "n",
+``dm_bin_edges`` (mag) and ``dm_hist`` (1/mag).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.catalogs.band_keys import key_label, parse_key
 from skytrawl.errors import IngestError, ParameterError, ReferenceExistsError, ReferenceMismatchError
 from skytrawl.kernels.dmdt import KeyTable, soraisam2020_table
@@ -37,9 +38,9 @@ MIN_PAIRS = 100
 def auto_edges(values: Floats, rule: Rule = "numpy-2.4") -> Floats:
     """Edges of ``numpy.histogram(values, bins="auto")``, whatever NumPy is installed.
 
-    The width is the smaller of Sturges' ``ptp / (log2 n + 1)`` and Freedman and Diaconis' ``2 IQR / n^(1/3)``. With an
-    IQR of zero "numpy-1.26" takes Sturges alone; "numpy-2.4" never lets the second fall below
-    half of ``ptp / sqrt n``.
+    The width is the smaller of Sturges' ``ptp / (log2 n + 1)`` and Freedman and Diaconis' ``2 IQR /
+    n^(1/3)``. With an IQR of zero "numpy-1.26" takes Sturges alone; "numpy-2.4" never lets the second
+    fall below half of ``ptp / sqrt n``.
 
     Parameters
     ----------

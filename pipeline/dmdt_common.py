@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
 from skytrawl.catalogs.band_keys import BandPair, parse_keys
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels.dmdt import LightCurves, Selection, select
@@ -117,16 +118,16 @@ def magnitude_system(archive: Archive) -> dict[str, Any]:
         return {"flux_zero_point": None}
     if facts["photometry"] != "total":
         raise SchemaError(
-            f"{archive.path} holds {facts['photometry']} fluxes, which have no magnitude: add the flux of the "
-            "template at ingest and declare photometry='total'"
+            f"{archive.path} holds {facts['photometry']} fluxes, which have no magnitude: "
+            "add the flux of the template at ingest and declare photometry='total'"
         )
     zero_point = facts.get("zero_point")
     if zero_point is None:
         zero_point = AB_ZERO_POINTS.get(str(facts["units"]))
     if zero_point is None:
         raise SchemaError(
-            f"{archive.path} holds fluxes in {facts['units']!r} without zero point: ingest with zero_point=... or a "
-            f"unit of {', '.join(AB_ZERO_POINTS)}"
+            f"{archive.path} holds fluxes in {facts['units']!r} without zero point: "
+            f"ingest with zero_point=... or a unit of {', '.join(AB_ZERO_POINTS)}"
         )
     return {"flux_zero_point": float(zero_point)}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl import __version__
 from skytrawl.catalogs import references
 from skytrawl.catalogs.sky import hash_of
@@ -25,14 +26,17 @@ from skytrawl.dmdt_common import (
 from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import dmdt
+from skytrawl.kernels.dmdt.grids import PRESETS
 from skytrawl.params import content_fingerprint
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from skytrawl.catalogs.archive import Archive, Block
 
 # Sparse counts of this many observations at a time: bounds the work space whatever the partition.
 CHUNK_OBSERVATIONS = 100_000
+GRIDS = tuple(sorted(PRESETS))
 _ADD = ("counts", "objects", "n_objects", "dropped")
 
 
@@ -41,7 +45,7 @@ class Parameters(Cuts):
     """Parameters of dmdt-reference."""
 
     keys: tuple[str, ...] = option((), "bands and colour keys, such as g,R,g-R; none = all of the archive")
-    grid: str = option("skytrawl-1", "name of the grid over dt and dm", "", tuple(sorted(dmdt.grids.PRESETS)))
+    grid: str = option("skytrawl-1", "name of the grid over dt and dm", "", GRIDS)
     within: str = option("all", "pairs inside a band", "", ("all", "consecutive"))
     classes: tuple[str, ...] = option(
         (), "count only objects of these catalogued classes; none = all objects"
@@ -121,6 +125,7 @@ def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str
         "n_objects": np.zeros(n_classes, np.int64),
         # observations used, negative subtractions, other cuts
         "dropped": np.zeros(3, np.int64),
+        "sample_limit": np.array([parameters.sample_size]),
         "sample_class": np.zeros(0, np.int16),
         "sample_hash": np.zeros(0, np.uint64),
         "sample_cells": np.zeros(0, np.int64),
@@ -206,8 +211,8 @@ def combine(left: Arrays, right: Arrays) -> Arrays:
     """Join two partial states: counts add, of the samples the smallest hashes stay."""
     for name in _ADD:
         left[name] += right[name]
-    names = [name for name in left if name.startswith("sample_")]
-    left.update({name: np.concatenate([left[name], right[name]]) for name in names})
+    both = {name: np.concatenate([left[name], right[name]]) for name in references.SAMPLE}
+    left.update(references.smallest_hashes(both, int(left["sample_limit"][0])))
     return left
 
 
@@ -216,14 +221,13 @@ def finalize(
 ) -> xr.Dataset:
     """Make the reference."""
     payload = prepared.payload
-    sample = {name: array for name, array in state.items() if name.startswith("sample_")}
     used, negative, cut = (int(n) for n in state["dropped"])
     source = {
         "archive_id": archive.archive_id,
         "archive_path": str(archive.path),
         "archive_version": archive.version.number,
         "archive_fingerprint": archive.fingerprint,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "skytrawl": __version__,
         "observations": used,
         "negative_detections_dropped": negative,
@@ -247,8 +251,7 @@ def finalize(
         "sources": [source],
         "sample_size": parameters.sample_size,
     }
-    chosen = references.smallest_hashes(sample, parameters.sample_size)
-    return references.make_reference({**state, **chosen}, dmdt.preset(parameters.grid), attrs)
+    return references.make_reference(state, dmdt.preset(parameters.grid), attrs)
 
 
 def memory(n_objects: int, n_observations: int, parameters: Parameters, prepared: Prepared) -> int:
