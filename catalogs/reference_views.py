@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Floats = NDArray[np.float64]
+_DRIFT = (
+    "divergence",
+    "chi_square",
+    "degrees_of_freedom",
+    "p",
+    "pairs_left",
+    "pairs_right",
+    "new_pairs",
+)
 
 
 def row_edges(pairs: NDArray[np.integer], least: int) -> NDArray[np.int64]:
@@ -99,7 +108,7 @@ def probability(
     return result
 
 
-def compare(left: xr.Dataset, right: xr.Dataset, *, coarse: int = 8) -> dict[str, Any]:
+def compare(left: xr.Dataset, right: xr.Dataset, *, coarse: int = 8) -> xr.Dataset:
     """How far two references have drifted apart.
 
     For each key the Jensen-Shannon divergence (bits, 0 equal to 1 disjoint) of the dm distributions of
@@ -117,9 +126,9 @@ def compare(left: xr.Dataset, right: xr.Dataset, *, coarse: int = 8) -> dict[str
 
     Returns
     -------
-    dict
-        ``keys``: label -> {divergence, chi_square, degrees_of_freedom, p, pairs_left, pairs_right};
-        ``divergence``: over all keys; ``new_pairs``, ``new_objects``: right minus left.
+    xarray.Dataset
+        On dim key: divergence, chi_square, degrees_of_freedom, p, pairs_left, pairs_right, new_pairs (right minus
+        left). Attributes: divergence over all keys, new_objects.
 
     Raises
     ------
@@ -132,29 +141,32 @@ def compare(left: xr.Dataset, right: xr.Dataset, *, coarse: int = 8) -> dict[str
     if grid_of(left) != grid_of(right):
         raise ReferenceMismatchError("the references are on different grids")
     first, second = counts_of(left), counts_of(right)
-    keys = {}
+    import xarray as xr
+
+    columns: dict[str, list[float]] = {name: [] for name in _DRIFT}
     total = weight = 0.0
-    for label, x, y in zip(left["key"].values.tolist(), first.counts, second.counts, strict=True):
+    for x, y in zip(first.counts, second.counts, strict=True):
         rows = (x.sum(-1) > 0) & (y.sum(-1) > 0)
         pairs = (x.sum(-1) + y.sum(-1))[rows].astype(np.float64)
         divergence = _jensen_shannon(x[rows], y[rows])
         statistic, freedom = _chi_square(_blocks(x[rows], coarse), _blocks(y[rows], coarse))
         total += float(divergence @ pairs)
         weight += float(pairs.sum())
-        keys[label] = {
+        row = {
             "divergence": float(divergence @ pairs / pairs.sum()) if len(pairs) else math.nan,
             "chi_square": statistic,
             "degrees_of_freedom": freedom,
             "p": _chi_square_tail(statistic, freedom),
             "pairs_left": int(x.sum()),
             "pairs_right": int(y.sum()),
+            "new_pairs": int(y.sum()) - int(x.sum()),
         }
-    return {
-        "keys": keys,
-        "divergence": total / weight if weight else math.nan,
-        "new_pairs": int(second.counts.sum() - first.counts.sum()),
-        "new_objects": second.n_objects - first.n_objects,
-    }
+        for name, value in row.items():
+            columns[name].append(value)
+    drift = xr.Dataset({name: ("key", np.array(values)) for name, values in columns.items()})
+    drift.attrs["divergence"] = total / weight if weight else math.nan
+    drift.attrs["new_objects"] = second.n_objects - first.n_objects
+    return drift.assign_coords(key=left["key"].values)
 
 
 def _jensen_shannon(x: NDArray[np.integer], y: NDArray[np.integer]) -> Floats:

@@ -357,3 +357,10 @@ def _classes(classes: Sequence[str], class_name: str | None) -> list[int]:
             f"the reference has no class {class_name!r}; it has {', '.join(classes)}"
         )
     return [list(classes).index(class_name)]
+
+
+def compare(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
+    """Drift between two references, key by key; see :func:`skytrawl.catalogs.reference_views.compare`."""
+    from skytrawl.catalogs import reference_views
+
+    return reference_views.compare(left, right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,9 @@ class Parameters(Cuts):
         (), "count only objects of these catalogued classes; none = all objects"
     )
     by_class: bool = option(False, "count each class by itself (also for scores by catalogued class)")
-    objects: Path | None = option(None, "text file with the ids of the only objects to count, one a line")
+    objects: Path | None = field(
+        default=None, metadata={"help": "text file with the ids of the only objects to count, one a line"}
+    )
     sample_size: int = option(1000, "objects a class whose own counts are kept, for calibrated scores")
 
     def __post_init__(self) -> None:

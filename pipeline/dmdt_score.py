@@ -12,7 +12,7 @@ Kinds of score (low is anomalous in all of them):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
 
 KINDS = ("mean", "tail", "soraisam2020")
 DEFAULTS = ScoreModel()
-HERE = Path("reference.zarr")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parameters(Cuts):
     """Parameters of dmdt-score."""
 
-    reference: Path = option(HERE, "reference made by dmdt-reference, or an imported one")
+    reference: Path = field(metadata={"help": "reference made by dmdt-reference, or an imported one"})
     kind: str = option("mean", "score", "", KINDS)
     threshold: float = option(float("nan"), "flag objects with a lower score; nan flags none")
     per_class: bool = option(False, "score against the reference of the object's catalogued class")
@@ -110,9 +109,8 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     mismatch = mismatches(facts, archive)
     if mismatch and not parameters.allow_mismatch:
         raise ReferenceMismatchError(
-            f"{parameters.reference} does not fit {archive.path}: {'; '.join(mismatch)}. Use a "
-            f"reference of the same "
-            "kind, or ask for this one with allow_mismatch"
+            f"{parameters.reference} does not fit {archive.path}: {'; '.join(mismatch)}. "
+            "Use a reference of the same kind, or ask for this one with allow_mismatch"
         )
     # Keys of bands that the archive lacks have no pairs.
     known = [i for i, pair in enumerate(facts["keys"]) if set(pair) <= set(archive.bands)]
@@ -315,7 +313,7 @@ def _score(
         raw = np.where(some, total.sum(1), np.nan)
     else:
         raw = total.sum(1)
-    score = raw
+    score: np.ndarray = raw
     if parameters.kind == "tail":
         score = tail_probability(
             raw, n_pairs, scorer.sample_score, scorer.sample_pairs, parameters.neighbours
