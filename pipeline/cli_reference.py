@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 
@@ -49,10 +47,11 @@ def subtract(first: str, second: str, out: str, replace: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def compare(first: str, second: str, as_json: bool) -> None:
     """Tell how far two references have drifted apart, key by key."""
-    from skytrawl.catalogs import references
+    from skytrawl.catalogs.reference_views import compare as drift_of
+    from skytrawl.catalogs.references import load
     from skytrawl.console import show_columns, show_json
 
-    drift: Any = references.compare(references.load(first), references.load(second))
+    drift = drift_of(load(first), load(second))
     columns = {str(name): drift[name].values for name in [*drift.coords, *drift.data_vars]}
     if as_json:
         show_json(columns)
@@ -93,3 +92,21 @@ def export_json(source: str, folder: str, replace: bool) -> None:
 
     for path in soraisam2020.export_json(references.load(source), folder, replace):
         click.echo(str(path))
+
+
+@reference.command()
+@click.argument("archive", type=click.Path())
+@click.argument("object_id")
+@click.argument("out", type=click.Path())
+@click.option("--keys", default="", help="Bands and colour keys, with commas.  [default: all]")
+@click.option("--preset", default="none", show_default=True, help="Quality cuts: none or soraisam2020.")
+@_REPLACE
+def pairs(archive: str, object_id: str, out: str, keys: str, preset: str, replace: bool) -> None:
+    """Write the (dt, dm) pairs of one object as the original's JSON."""
+    from skytrawl.catalogs.archive import Archive
+    from skytrawl.dmdt_common import Cuts
+    from skytrawl.dmdt_maps import export_pairs, object_pairs
+
+    chosen = tuple(key.strip() for key in keys.split(",") if key.strip())
+    found = object_pairs(Archive.open(archive), object_id, keys=chosen, cuts=Cuts(preset=preset))
+    click.echo(str(export_pairs(found, out, replace)))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skytrawl.errors import ArchiveError, ObjectNotFoundError
+from skytrawl.errors import ArchiveError
 
 if TYPE_CHECKING:
-    import xarray as xr
-
-    from skytrawl.catalogs.archive import Archive, Block
     from skytrawl.catalogs.query import Query
-    from skytrawl.kernels.dmdt import LightCurves
 
 # Fewer pairs make an extreme mean likely by chance.
 MIN_PAIRS = 10
+KEYS = ("g", "r", "g-r", "r-g")
 PRESET = "soraisam2020"  # its quality cuts: brighter than 22 mag, errors below 0.2 mag
 _TABLE = ("object_id", "class", "score", "n_pairs", "worst_key", "worst_dt", "worst_dm", "worst_value")
 
@@ -77,7 +73,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
                 progress=progress,
                 announce=say,
                 objects=listed,
-                keys=("g", "r", "g-r", "r-g"),
+                keys=KEYS,
                 preset=PRESET,
             )
         with progress_bar("scores") as progress:
@@ -122,67 +118,36 @@ def draw(out: Path, object_id: bytes, score: float) -> Path:
     from skytrawl.catalogs import references
     from skytrawl.catalogs.archive import Archive
     from skytrawl.catalogs.query import open_query
-    from skytrawl.dmdt_common import Cuts, usable
+    from skytrawl.catalogs.reference_views import probability
+    from skytrawl.dmdt_common import Cuts, needs
+    from skytrawl.dmdt_maps import find_object, object_pairs
     from skytrawl.figures import anomaly_figure
 
-    archive = Archive.open(out / "archive.zarr")
-    block = _block_of(archive, object_id)
-    curves = usable(block, Cuts(preset=PRESET), None).lightcurves
-    reference = references.load(out / "reference.zarr")
+    archive, name = Archive.open(out / "archive.zarr"), object_id.decode()
+    rows = find_object(archive, name, needs(Cuts(), archive)).observations
+    pairs = object_pairs(archive, name, keys=KEYS, cuts=Cuts(preset=PRESET))
+    views = probability(references.load(out / "reference.zarr"), min_pairs=0)
+    panels = [
+        {
+            **{key: views[label][key] for key in ("probability", "dt_edges", "dm_edges")},
+            "dt": pairs[label]["dt"],
+            "dm": pairs[label]["dm"],
+            "title": f"P(dm|dt) of type Ia supernovae and pairs in {label}",
+        }
+        for label in archive.bands
+        if label in pairs
+    ]
+    bands = {
+        band: {key: column[rows["band"] == code] for key, column in rows.items()}
+        for code, band in enumerate(archive.bands)
+        if (rows["band"] == code).any()
+    }
     facts = archive.attrs["light_curves"]
     found = open_query(out / "scores.zarr").object(object_id)["class"][0].decode()
     return anomaly_figure(
         out / "anomaly.png",
-        panels=_panels(reference, curves, archive.bands),
-        light_curve={
-            band: {
-                name: column[block.observations["band"] == code]
-                for name, column in block.observations.items()
-            }
-            for code, band in enumerate(archive.bands)
-            if (block.observations["band"] == code).any()
-        },
+        panels=panels,
+        light_curve=bands,
         label=f"{facts['quantity']} ({facts['units']})",
-        title=f"{object_id.decode()}{', ' + found if found else ''}: dm-dt score {score:.3f}",
+        title=f"{name}{', ' + found if found else ''}: dm-dt score {score:.3f}",
     )
-
-
-def _block_of(archive: Archive, object_id: bytes) -> Block:
-    """The light curve of one object, read from its partition alone."""
-    from skytrawl.dmdt_common import Cuts, needs
-
-    for partition in range(archive.n_partitions):
-        ids = archive.read(partition, ["objects/object_id"]).objects["object_id"]
-        (rows,) = np.nonzero(ids == object_id)
-        if len(rows):
-            row = int(rows[0])
-            return archive.read(partition, needs(Cuts(), archive), slice(row, row + 1))
-    raise ObjectNotFoundError(f"no object {object_id!r} in {archive.path}")
-
-
-def _panels(reference: xr.Dataset, curves: LightCurves, bands: Sequence[str]) -> list[dict[str, Any]]:
-    """One panel a band: the reference's P(dm|dt) and the object's pairs inside the band."""
-    from skytrawl.catalogs.references import counts_of
-    from skytrawl.kernels.dmdt import PairRules, pairs
-
-    counts = counts_of(reference)
-    facts = reference.attrs["skytrawl"]
-    panels = []
-    for index, (later, earlier) in enumerate(facts["keys"]):
-        code = bands.index(later)
-        if later != earlier or not (curves.band == code).any():
-            continue
-        inside = counts.counts[index, :, 1:-1].astype(float)
-        area = inside.sum(1, keepdims=True) * np.diff(counts.dm_edges)
-        found = pairs(curves, [(code, code)], PairRules(**facts["rules"]))[code, code]
-        panels.append(
-            {
-                "probability": np.divide(inside, area, out=np.full_like(inside, np.nan), where=area > 0),
-                "dt_edges": counts.dt_edges,
-                "dm_edges": counts.dm_edges,
-                "dt": found["dt"],
-                "dm": found["dm"],
-                "title": f"P(dm|dt) of type Ia supernovae and pairs in {later}",
-            }
-        )
-    return panels
