@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skytrawl.catalogs.archive import archive_of
 from skytrawl.catalogs.band_keys import key_label
 from skytrawl.catalogs.schema import Variable
 from skytrawl.dmdt_common import Cuts, key_codes, keys_of, magnitude_system, needs, option, usable
@@ -18,6 +19,8 @@ from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt.grids import PRESETS
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from skytrawl.catalogs.archive import Archive, Block
 
 GRIDS = tuple(sorted(PRESETS))
@@ -141,7 +144,7 @@ JOB = Job(
 
 
 def object_pairs(
-    archive: Archive,
+    archive: Archive | str | Path | xr.DataTree,
     object_id: int | str,
     *,
     keys: tuple[str, ...] = (),
@@ -152,7 +155,7 @@ def object_pairs(
 
     Parameters
     ----------
-    archive : Archive
+    archive : Archive, path or DataTree
     object_id : int or str
     keys : tuple of str
         Bands and colour keys; none = all of the archive.
@@ -171,6 +174,7 @@ def object_pairs(
     ObjectNotFoundError
         If the archive does not hold the object.
     """
+    archive = archive_of(archive)
     cuts = cuts or Cuts()
     pairs = keys_of(keys, archive)
     part = find_object(archive, object_id, needs(cuts, archive))

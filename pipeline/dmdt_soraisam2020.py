@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.catalogs import soraisam2020
+from skytrawl.catalogs.archive import archive_of
 from skytrawl.catalogs.soraisam2020 import Rule
 from skytrawl.dmdt_common import Cuts, key_codes, keys_of, magnitude_system, needs, photometry_of, usable
 from skytrawl.errors import IngestError
 from skytrawl.kernels import dmdt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
 
     from skytrawl.catalogs.archive import Archive
 
 
 def build_reference(
-    archive: Archive,
+    archive: Archive | str | Path | xr.DataTree,
     *,
     keys: tuple[str, ...] = (),
     objects: Iterable[str | int] | None = None,
@@ -35,7 +38,7 @@ def build_reference(
 
     Parameters
     ----------
-    archive : Archive
+    archive : Archive, path or DataTree
     keys : tuple of str
         Bands and colour keys; none = all of the archive. A key without pairs is left out, as in the original.
     objects : iterable of ids, optional
@@ -58,6 +61,7 @@ def build_reference(
         If no key has a pair.
     """
     cuts = cuts or Cuts()
+    archive = archive_of(archive)
     pairs = keys_of(keys, archive)
     codes = key_codes(pairs, archive.bands)
     zero_point = magnitude_system(archive)["flux_zero_point"]
