@@ -64,7 +64,7 @@ def lazy(
         raise ParameterError(f"{found.name} reduces the archive to one product: use skytrawl.run")
     if backend not in found.backends:
         raise ParameterError(f"backend {backend!r}: {found.name} knows {', '.join(found.backends)}")
-    chosen = build(found.parameters, parameters)
+    chosen: Any = build(found.parameters, parameters)
     opened = open_version(archive, version)
     table = opened.version.partitions
     filled = np.flatnonzero(table["n_objects"])
@@ -166,8 +166,9 @@ def _arrays(
         layer = f"{name}-{token}"
         zeros = (0,) * len(tail)
         picks = {(layer, i, *zeros): (operator.getitem, (base, i), name) for i in range(len(filled))}
+        layers: dict[str, Any] = {layer: picks, base: blocks, payload: {payload: prepared}}
         graph = HighLevelGraph(
-            {layer: picks, base: blocks, payload: {payload: prepared}},
+            layers,
             {layer: {base}, base: {payload}, payload: set()},
         )
         chunks = (counts, *((size,) for size in tail))

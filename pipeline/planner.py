@@ -147,7 +147,7 @@ def make_plan(
         if cluster == "threads":
             count, per_worker, limit = 1, shape.processes * shape.threads, memory or total_memory()
     found = get_job(job)
-    chosen = build(found.parameters, parameters)
+    chosen: Any = build(found.parameters, parameters)
     opened = open_version(archive, version)
     return project(
         found, opened, chosen, found.prepare(chosen, opened), workers=count, threads=per_worker, limit=limit
@@ -252,9 +252,9 @@ def _refusal(job: Job, worker: int, task: int, threads: int, limit: int, largest
     fewer = f"give each worker {most} threads, or " if 0 < most < threads else ""
     return (
         f"{job.name} needs {_size(worker)} on each worker ({threads} threads x {_size(task)} a task, the "
-        f"rest for the process itself), the limit is {_size(limit)}. The largest task is {largest}. Remedies: {fewer}"
-        f"start fewer workers with at least {_size(worker)} each, or ingest the archive with "
-        "smaller partitions"
+        f"rest for the process itself), the limit is {_size(limit)}. The largest task is {largest}. "
+        f"Remedies: {fewer}start fewer workers with at least {_size(worker)} each, or ingest the archive "
+        "with smaller partitions"
     )
 
 

@@ -123,7 +123,7 @@ def preflight(
         _compare_versions(answers, versions)
     finally:
         _remove(out, probe)
-    limits = [info["memory_limit"] or 0 for info in workers.values()]
+    limits = [_memory_limit(worker, info) for worker, info in workers.items()]
     threads = max(info["nthreads"] for info in workers.values())
     with_gpu = {worker for worker, answer in answers.items() if wants_gpu and answer["gpu"] is None}
     chosen, only = "cpu" if "cpu" in job.backends else job.backends[0], None
@@ -139,6 +139,15 @@ def preflight(
     elif wants_gpu and len(with_gpu) == len(answers):
         chosen = "cuda"
     return Fitness(chosen, only, versions, min(limits) if all(limits) else 0, threads)
+
+
+def _memory_limit(worker: str, info: Mapping[str, Any]) -> int:
+    """Bytes that a worker may use; a worker inside this process has what the machine has."""
+    if worker.startswith("inproc://"):
+        from skytrawl.deploy.local import total_memory
+
+        return total_memory()
+    return int(info["memory_limit"] or 0)
 
 
 def _gpu_hosts(workers: Mapping[str, Any], with_gpu: set[str]) -> list[str] | None:

@@ -16,8 +16,11 @@ from skytrawl.sinks import ReductionSink, RowSink, Sink
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive
-    from skytrawl.catalogs.ledger import Failure
     from skytrawl.catalogs.runs import Run
+
+
+# Unfinished writes of this age belong to processes that are gone.
+LEFTOVER_SECONDS = 86_400.0
 
 
 class Product(ABC):
@@ -64,7 +67,7 @@ class Product(ABC):
         """Begin or continue; sets `fingerprint` and `storage` (the folder of the run)."""
 
     @abstractmethod
-    def finish(self, done: int, failed: list[Failure]) -> None:
+    def finish(self, done: int, continued: bool) -> None:
         """Finish the product after the walk."""
 
     def pinned(self, backend: str) -> str:
@@ -125,11 +128,14 @@ class RowProduct(Product):
         self.storage = self.run.storage
         return RowSink(self.run, self.archive.version.partitions)
 
-    def finish(self, done: int, failed: list[Failure]) -> None:
-        """Write the sidecars that queries read."""
+    def finish(self, done: int, continued: bool) -> None:
+        """Write the sidecars that queries read; after an interruption, remove what it left behind."""
         from skytrawl.catalogs.sidecars import refresh
 
         refresh(self.run)
+        if done and continued:
+            self.run.ledger.sweep()
+            self.storage.sweep(LEFTOVER_SECONDS)
 
 
 class StateProduct(Product):
@@ -189,7 +195,7 @@ class StateProduct(Product):
         self.sink = ReductionSink(self.job, self.storage, self.archive.version.partitions, self.fingerprint)
         return self.sink
 
-    def finish(self, done: int, failed: list[Failure]) -> None:
+    def finish(self, done: int, continued: bool) -> None:
         """Save the product; the working folder stays while partitions are missing from it."""
         assert self.job.finalize is not None
         assert self.job.save is not None

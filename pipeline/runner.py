@@ -172,7 +172,7 @@ def run(
         raise SkytrawlError(
             f"job {found.name} is not the one registered at {location}: workers could not find it"
         )
-    chosen = build(found.parameters, parameters)
+    chosen: Any = build(found.parameters, parameters)
     opened = open_version(archive, version)
     options = _Options(retry_failed, replace, window, retries, stall_seconds, split_seconds, progress)
     target = Path(out).absolute()
@@ -255,8 +255,10 @@ class _Run:
             artefact=save_artefact(product.storage, self.prepared),
         )
         done = sink.done()
+        # A driver that was killed may have left the record of a failure that was mended.
+        sink.failures.clear(partition_keys(self.partitions[done]))
         walk = self._walk(spec, sink, done, fitness.hosts)
-        product.finish(walk.done, walk.failed)
+        product.finish(walk.done, continued=bool(walk.skipped))
         return RunSummary(
             job=self.job.name,
             path=str(self.out),

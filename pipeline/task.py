@@ -1,4 +1,4 @@
-"""What a worker does with partitions: read, block, write, and a ledger record once the shards are in place."""
+"""What a worker does with partitions: read, block, write, then a ledger record when the shards are there."""
 
 from __future__ import annotations
 

@@ -124,6 +124,7 @@ class Walk:
         """Do all partitions; on return each is done, or in `failed`."""
         self._began = self._worker_seen = time.monotonic()
         self._earlier = set(self.sink.failures.read())
+        self._tell(always=True)
         try:
             while self._feed():
                 try:
@@ -140,7 +141,7 @@ class Walk:
                 self.client.cancel(unit.futures, force=True)
             self._units.clear()
             self.sink.close()
-        self._tell(last=True)
+        self._tell(always=True)
 
     def _feed(self) -> bool:
         """Top the window up; False when nothing is left to wait for."""
@@ -209,8 +210,7 @@ class Walk:
                 self._report(unit.batch, report)
             return
         if future.status == "error":
-            error = future.exception()
-            self._lost(unit.batch, _explained(error), _traceback(future))
+            self._lost(unit.batch, _explained(future.exception()), _traceback(future))
         else:
             self._lost(unit.batch, f"the scheduler dropped the task ({future.status})", "")
 
@@ -235,6 +235,7 @@ class Walk:
         finished = set(self.sink.finished_meanwhile(batch.partitions))
         if finished:
             rows = self.partitions[sorted(finished)]
+            self.sink.failures.clear(partition_keys(rows))
             self.done += len(finished)
             self.observations += int(rows["n_observations"].sum())
         for partition in batch.partitions:
@@ -296,9 +297,9 @@ class Walk:
         self.sink.failures.record(failure)
         self.failed.append(failure)
 
-    def _tell(self, last: bool = False) -> None:
+    def _tell(self, always: bool = False) -> None:
         now = time.monotonic()
-        if self.progress is None or (now - self._told < 0.2 and not last):
+        if self.progress is None or (now - self._told < 0.2 and not always):
             return
         self._told = now
         self.progress(

@@ -64,7 +64,8 @@ class Watchdog:
     def restart(self, workers: Iterable[str]) -> list[str]:
         """Restart workers that hold stalled tasks; returns those that have no nanny to do it."""
         info = self.client.scheduler_info(n_workers=-1)["workers"]
-        helpless, able = [], []
+        helpless: list[str] = []
+        able: list[str] = []
         for worker in set(workers):
             if worker in info:
                 (able if info[worker].get("nanny") else helpless).append(worker)

@@ -7,7 +7,8 @@ from skytrawl.runner import Progress, run
 
 
 def tell(event: Progress) -> None:
-    print(event.done, flush=True)  # noqa: T201
+    if event.observations:
+        print(event.done, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

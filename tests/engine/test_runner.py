@@ -155,7 +155,7 @@ def test_wrong_questions_are_refused(archive_path: Path, tmp_path: Path, threads
     with pytest.raises(ParameterError, match="backend 'cuda'"):
         run("test-mean", archive_path, out, client=threads, backend="cuda")
     with pytest.raises(PlanRefusedError, match=r"1e\+06|PB|TB"):
-        run("test-hungry", archive_path, out, cluster="local", workers=1, gigabytes=1e4)
+        run("test-hungry", archive_path, out, client=threads, gigabytes=1e4)
     assert not out.exists() or not any(out.iterdir())
 
 
