@@ -219,7 +219,7 @@ def gaussian_maps(
     A pair adds to each cell the integral of N(dm, s1^2 + s2^2) over it (light-curve: ``DmDt.gausses_many``),
     from a table of the normal distribution with an absolute error below 1e-6 a pair and cell, in fixed-point
     numbers of 2^-30. Rows whose error is NaN, infinite or negative are not paired; with both errors 0 the
-    pair goes into one cell.
+    pair goes into one cell. An error whose square overflows spreads the pair over all numbers: nothing is added.
 
     Parameters
     ----------

@@ -60,6 +60,10 @@ class CompiledReference(NamedTuple):
     dt_first: NDArray[np.int64]
     dt_table_start: NDArray[np.int64]
     dt_table: NDArray[np.int64]
+    fine_shift: NDArray[np.int64]
+    fine_first: NDArray[np.int64]
+    fine_start: NDArray[np.int64]
+    fine: NDArray[np.int64]
     edge_start: NDArray[np.int64]
     dt_edges: NDArray[np.float64]
     dm_origin: NDArray[np.float64]
@@ -138,6 +142,10 @@ def compile_reference(
         np.array([g.first for g in dt_parts], dtype=np.int64),
         _starts([len(g.table) for g in dt_parts]),
         np.concatenate([g.table for g in dt_parts]),
+        np.array([g.fine_shift for g in dt_parts], dtype=np.int64),
+        np.array([g.fine_first for g in dt_parts], dtype=np.int64),
+        _starts([len(g.fine) for g in dt_parts]),
+        np.concatenate([g.fine for g in dt_parts]),
         _starts([len(g.edges) for g in dt_parts]),
         np.concatenate([g.edges for g in dt_parts]),
         np.array([g.origin for g in rows]),

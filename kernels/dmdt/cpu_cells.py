@@ -37,13 +37,24 @@ def dm_cell(dm, guide):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
+def dt_buckets(time, at, shift, first, last, buckets):  # type: ignore[no-untyped-def]
+    """Write the fine buckets of the time differences."""
+    for k in range(len(time)):
+        bucket = (np.float64(time[k] - at).view(np.int64) >> shift) - first
+        buckets[k] = np.uint32(min(max(bucket, 0), last))
+
+
+@njit(cache=True, nogil=True, inline="always")
 def formula_cells(time, value, at, height, shift, first, last, low, width, high, top, buckets, cells):  # type: ignore[no-untyped-def]
     """Write the fine dt buckets and, by the formula of a linear axis, the dm cells of n partners."""
     for k in range(len(time)):
         bucket = (np.float64(time[k] - at).view(np.int64) >> shift) - first
         buckets[k] = np.uint32(min(max(bucket, 0), last))
         dm = value[k] - height
-        cell = min(max(np.floor((dm - low) / width) + 1.0, 0.0), top)
+        # conditionals instead of min and max, which care about NaN
+        cell = np.floor((dm - low) / width) + 1.0
+        cell = cell if cell > 0.0 else 0.0
+        cell = cell if cell < top else top
         cells[k] = np.uint32(np.int32(cell) + np.int32(dm >= high))
 
 

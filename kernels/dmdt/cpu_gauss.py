@@ -20,6 +20,8 @@ def _smear(dm, variance, guide, edges, table, sums):  # type: ignore[no-untyped-
         if 0 <= column < n_dm:
             sums[column] += np.int64(table[N_STEPS])
         return
+    if not variance < np.inf:
+        return
     sigma = np.sqrt(variance)
     column = max(dm_cell(dm - REACH * sigma, guide) - 1, 0)
     scale = SCALE / sigma

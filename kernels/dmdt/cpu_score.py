@@ -4,159 +4,116 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
+from skytrawl.kernels.dmdt.cpu_cells import dt_buckets
+from skytrawl.kernels.dmdt.guides import UNDECIDED
 from skytrawl.kernels.dmdt.types import PairableBlock
 
 # So many packed values of the largest size fit into int64.
 CHUNK = 1024
 MASK = (1 << FRACTION_BITS) - 1
 NO_PAIR = (1 << 63) - 1
+# What the fine table says where it gives no row.
+SEARCH, OUTSIDE, EDGE = 1 << 28, (1 << 28) + 1, 1 << 29
 
 
 @njit(cache=True, nogil=True)
-def _value(dm, row, ref_origin, ref_scale, table_start, table, slot_start, edges, packed):  # type: ignore[no-untyped-def]
-    """Return the packed value of one pair in a row."""
-    first = table_start[row]
-    top = table_start[row + 1] - first - 1.0
-    slot = slot_start[row]
-    n = table[first + int(min(max((dm - ref_origin[row]) * ref_scale[row], 0.0), top))]
-    while dm >= edges[slot + n]:
-        n += 1
-    return packed[slot + n]
+def _slot(dt, dm, dt_edges, row_slots, edges):  # type: ignore[no-untyped-def]
+    """Return the slot of a pair by search, -1 outside the dt range."""
+    row = np.searchsorted(dt_edges, dt, side="right") - 1
+    if row < 0 or row >= len(dt_edges) - 1:
+        return -1
+    begin = row_slots[row]
+    return begin + np.searchsorted(edges[begin : row_slots[row + 1] - 1], dm, side="right")
 
 
 @njit(cache=True, nogil=True)
-def _uniform(value, start, stop, at, origin, scale, top, slot, edges, packed):  # type: ignore[no-untyped-def]
-    """Return sum, penalised and minimum of the packed values of partners in one uniform row."""
-    total, penalised, least = np.int64(0), np.int64(0), np.int64(NO_PAIR)
-    for j in range(start, stop):
-        dm = value[j] - at
-        n = slot + int(min(max((dm - origin) * scale, 0.0), top))
-        n += np.int64(dm >= edges[np.uint64(n)])
-        q = packed[np.uint64(n)]
-        total += q
-        penalised += q & 1
-        least = min(least, q)
-    return total, penalised, least
-
-
-@njit(cache=True, nogil=True)
-def _row_of(dt, shift, first, table, edges):  # type: ignore[no-untyped-def]
-    """Return the number of dt edges at or below dt >= 0."""
-    n = table[min(max((np.float64(dt).view(np.int64) >> shift) - first, 0), len(table) - 1)]
-    while dt >= edges[n]:
-        n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _score_key(  # type: ignore[no-untyped-def]
-    time, value, a0, a1, b0, b1, within, consecutive, zero, key, shift, first, dt_table, dt_edges, row0,
-    origin, scale, identity, table_start, table, slot_start, edges, packed, pointers, sums, worst,
+def _score(  # type: ignore[no-untyped-def]
+    key, time, value, bounds, first_band, second_band, consecutive, zero, shift, first, fine, dt_edges,
+    row_slots, origin, scale, top, slots, edges, packed, sums, worst,
 ):  # fmt: skip
-    """Score the pairs of one object and key: sums = high, low, pairs, penalised, ignored; worst = q, key, j, i."""
-    n_rows = len(dt_edges) - 2
-    pointers[:] = a0
-    start = a0
-    high, low, n_pairs, penalised, ignored = np.int64(0), np.int64(0), 0, np.int64(0), 0
-    for i in range(b0, b1):
-        ti, vi = time[i], value[i]
-        if consecutive:
-            j, stop = i + 1, min(i + 2, a1)
-        else:
-            while start < a1 and time[start] < ti:
-                start += 1
-            j, stop = max(start, i + 1) if within else start, a1
-        while j < stop:
-            dt = time[j] - ti
-            simultaneous = dt == 0.0
-            if simultaneous:
-                dt = zero
-                if dt < 0.0:
-                    j += 1
-                    continue
-            row = _row_of(dt, shift, first, dt_table, dt_edges)
-            # all partners of this row are scored together, up to the next edge
-            end = j + 1
-            if not simultaneous:
-                if row > n_rows:
-                    ignored += stop - j
-                    break
-                edge = dt_edges[row]
-                end = max(pointers[row], end)
-                while end < stop and time[end] - ti < edge:
-                    end += 1
-                pointers[row] = end
-            if row == 0 or row > n_rows:
-                ignored += end - j
-                j = end
-                continue
-            n_pairs += end - j
-            r = row0 + row
+    """Score the pairs of one key for all objects.
+
+    As in `cpu_cells`: plain arrays, a vector loop for the dt buckets and a scalar loop that gathers. Where the
+    fine table gives no row (an edge inside the bucket, or a row without equal cells) the slot is searched for.
+    """
+    last = len(fine) - 2
+    buckets = np.empty(CHUNK, np.uint32)
+    within = first_band == second_band
+    search, outside, edge = np.uint32(SEARCH), np.uint32(OUTSIDE), np.uint32(EDGE)
+    for o in range(bounds.shape[0]):
+        a1 = bounds[o, first_band + 1]
+        start = bounds[o, first_band]
+        high, low, partial, held = np.int64(0), np.int64(0), np.int64(0), 0
+        n_pairs, penalised, ignored = 0, np.int64(0), 0
+        least = worst[o, 0]
+        for i in range(bounds[o, second_band], bounds[o, second_band + 1]):
+            ti, vi = time[i], value[i]
+            end = a1
+            if within and consecutive:
+                j, end = i + 1, min(i + 2, a1)
+            else:
+                while start < a1 and time[start] < ti:
+                    start += 1
+                j = max(start, i + 1) if within else start
             while j < end:
-                part = min(end, j + CHUNK)
-                s = np.int64(0)
-                if identity[r] and part - j > 3:
-                    top = table_start[r + 1] - table_start[r] - 1.0
-                    s, p, least = _uniform(
-                        value, j, part, vi, origin[r], scale[r], top, slot_start[r], edges, packed
-                    )
-                    penalised += p
-                    if least < worst[0]:
-                        at = j
-                        while (
-                            _value(
-                                value[at] - vi,
-                                r,
-                                origin,
-                                scale,
-                                table_start,
-                                table,
-                                slot_start,
-                                edges,
-                                packed,
-                            )
-                            != least
-                        ):
-                            at += 1
-                        worst[0], worst[1], worst[2], worst[3] = least, key, at, i
-                    j = part
-                else:
-                    while j < part:
-                        q = _value(
-                            value[j] - vi, r, origin, scale, table_start, table, slot_start, edges, packed
-                        )
-                        s += q
-                        penalised += q & 1
-                        if q < worst[0]:
-                            worst[0], worst[1], worst[2], worst[3] = q, key, j, i
-                        j += 1
-                low += s & MASK
-                high += s >> FRACTION_BITS
-        high += low >> FRACTION_BITS
-        low &= MASK
-    sums[0], sums[1], sums[2], sums[3], sums[4] = high, low, n_pairs, penalised, ignored
-
-
-@njit(cache=True, nogil=True)
-def _score(block, ref, sums, worst):  # type: ignore[no-untyped-def]
-    """Fill sums[object, key, 5] and worst[object, 4]."""
-    bounds = block.bounds
-    pointers = np.empty(len(ref.dt_edges), np.int64)
-    for key in range(len(block.first)):
-        first, second = block.first[key], block.second[key]
-        within = first == second
-        zero = block.zero_within if within else block.zero_cross
-        dt_table = ref.dt_table[ref.dt_table_start[key] : ref.dt_table_start[key + 1]]
-        dt_edges = ref.dt_edges[ref.edge_start[key] : ref.edge_start[key + 1]]
-        key_pointers = pointers[: len(dt_edges)]
-        for o in range(bounds.shape[0]):
-            _score_key(
-                block.time, block.value, bounds[o, first], bounds[o, first + 1], bounds[o, second],
-                bounds[o, second + 1], within, within and block.consecutive, zero, key, ref.dt_shift[key],
-                ref.dt_first[key], dt_table, dt_edges, ref.row_start[key] - 1, ref.dm_origin, ref.dm_scale,
-                ref.dm_identity, ref.dm_table_start, ref.dm_table, ref.slot_start, ref.dm_edges, ref.packed,
-                key_pointers, sums[o, key], worst[o],
-            )  # fmt: skip
+                stop = min(j + CHUNK, end)
+                if time[j] == ti:
+                    # simultaneous pairs come first, one at a time
+                    stop = j + 1
+                    if zero < 0.0:
+                        j = stop
+                        continue
+                later, values = time[j:stop], value[j:stop]
+                dt_buckets(later, ti, shift, first, last, buckets)
+                if later[0] == ti:
+                    buckets[0] = last + 1
+                # sums of this loop alone stay in registers
+                some, marked = np.int64(0), np.int64(0)
+                for k in range(len(later)):
+                    dm = values[k] - vi
+                    row = fine[buckets[k]]
+                    if row >= edge:
+                        row = np.uint32(row - edge)
+                        row = np.uint32(row + np.uint32(later[k] - ti >= dt_edges[row]))
+                    if row < search:
+                        y = (dm - origin[row]) * scale[row]
+                        y = y if y > 0.0 else 0.0
+                        cell = np.int64(y if y < top[row] else top[row])
+                        slot = np.uint32(slots[row] + np.uint32(cell))
+                        # added, not branched upon: it is true for every other pair
+                        slot = np.uint32(slot + np.uint32(dm >= edges[slot]))
+                    elif row == outside:
+                        ignored += 1
+                        continue
+                    else:
+                        dt = later[k] - ti
+                        found = _slot(zero if dt == 0.0 else dt, dm, dt_edges, row_slots, edges)
+                        if found < 0:
+                            ignored += 1
+                            continue
+                        slot = np.uint32(found)
+                    q = packed[slot]
+                    some += q
+                    marked += q & 1
+                    if q < least:
+                        least = q
+                        worst[o, 0], worst[o, 1], worst[o, 2], worst[o, 3] = q, key, j + k, i
+                partial += some
+                penalised += marked
+                n_pairs += len(later)
+                held += len(later)
+                j = stop
+                # at most 2 CHUNK values are pending here
+                if held >= CHUNK:
+                    high += partial >> FRACTION_BITS
+                    low += partial & MASK
+                    partial, held = np.int64(0), 0
+            high += low >> FRACTION_BITS
+            low &= MASK
+        low += partial & MASK
+        high += (partial >> FRACTION_BITS) + (low >> FRACTION_BITS)
+        sums[o, key, 0], sums[o, key, 1], sums[o, key, 2] = high, low & MASK, n_pairs - ignored
+        sums[o, key, 3], sums[o, key, 4] = penalised, ignored
 
 
 def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -173,5 +130,31 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
     sums = np.zeros((n_objects, len(block.first), 5), np.int64)
     worst = np.full((n_objects, 4), -1, np.int64)
     worst[:, 0] = NO_PAIR
-    _score(block, reference, sums, worst)
+    ref = reference
+    top = np.diff(ref.dm_table_start) - 1.0
+    for key, (first, second) in enumerate(zip(block.first, block.second, strict=True)):
+        begin, stop = ref.row_start[key], ref.row_start[key + 1]
+        fine = ref.fine[ref.fine_start[key] : ref.fine_start[key + 1]]
+        codes = np.where(ref.dm_identity[begin:stop], np.arange(1, stop - begin + 1), SEARCH)
+        # the last code serves UNDECIDED, which is -1, and one more bucket for simultaneous pairs
+        codes = np.concatenate(([OUTSIDE], codes, [OUTSIDE, SEARCH]))
+        rows = codes[np.append(fine, -1)]
+        # an edge inside a bucket between two rows with equal cells: one comparison finds the row
+        for bucket in np.flatnonzero(fine == UNDECIDED):
+            row = fine[bucket - 1] if bucket > 0 else -1
+            if (
+                1 <= row < stop - begin
+                and fine[bucket + 1] == row + 1
+                and np.all(codes[row : row + 2] < SEARCH)
+            ):
+                rows[bucket] = EDGE + row
+        # the arrays of rows start at the row below the first
+        of_rows = np.maximum(np.arange(begin - 1, stop), 0)
+        _score(
+            key, block.time, block.value, block.bounds, first, second, block.consecutive,
+            block.zero_within if first == second else block.zero_cross, ref.fine_shift[key], ref.fine_first[key],
+            rows.astype(np.uint32), ref.dt_edges[ref.edge_start[key] : ref.edge_start[key + 1] - 1], ref.slot_start[begin : stop + 1],
+            ref.dm_origin[of_rows], ref.dm_scale[of_rows], top[of_rows], ref.slot_start[of_rows].astype(np.uint32),
+            ref.dm_edges, ref.packed, sums, worst,
+        )  # fmt: skip
     return sums, worst

@@ -46,10 +46,9 @@ def log_edge(value: float) -> float:
 
     soraisam2020 compares log10(dt) with edges in log10(dt); comparing dt with this edge is the same.
     """
-    guess = 10.0**value
-    if not 0.0 < guess < math.inf:
-        raise ParameterError(f"log10 of a time difference of {value} is outside the range of a double")
-    return first_reaching(lambda x: float(np.log10(x)), value, guess)
+    if not -300.0 <= value <= 300.0:
+        raise ParameterError(f"an edge at log10(dt) = {value} is no time difference in days")
+    return first_reaching(lambda x: float(np.log10(x)), value, 10.0**value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from skytrawl.errors import ParameterError
 LARGEST_TABLE = 1 << 14
 LARGEST_FINE_TABLE = 1 << 12  # stays in the first-level cache beside the histogram
 UNDECIDED = -1
+LARGEST_EDGE = 1e300  # differences of edges must not overflow
 
 
 class BitGuide(NamedTuple):
@@ -58,15 +59,13 @@ class LinearGuide(NamedTuple):
 
 
 def checked_edges(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return edges as float64, or raise where they are not finite and ascending."""
+    """Return edges as float64, or raise where they do not ascend or lie beyond +-LARGEST_EDGE."""
     edges = np.ascontiguousarray(edges, dtype=np.float64)
-    if (
-        edges.ndim != 1
-        or len(edges) < 2
-        or not np.all(np.isfinite(edges))
-        or not np.all(edges[1:] > edges[:-1])
-    ):
-        raise ParameterError("edges must be at least two finite, strictly ascending numbers")
+    good = edges.ndim == 1 and len(edges) >= 2 and bool(np.all(np.abs(edges) <= LARGEST_EDGE))
+    if not good or not np.all(edges[1:] > edges[:-1]):
+        raise ParameterError(
+            f"edges must be at least two strictly ascending numbers within +-{LARGEST_EDGE:g}"
+        )
     return edges
 
 
@@ -115,7 +114,8 @@ def _bits(edges: NDArray[np.float64], mantissa_bits: int) -> tuple[int, int, NDA
 
 
 def _n_buckets(edges: NDArray[np.float64], shift: int, first: int) -> int:
-    return int(edges.view(np.int64)[-1] >> shift) - first + 1
+    # one more than the bucket of the last edge, so that what lies far beyond it is decided at once
+    return int(edges.view(np.int64)[-1] >> shift) - first + 2
 
 
 def linear_guide(edges: NDArray[np.float64]) -> LinearGuide:
@@ -126,29 +126,26 @@ def linear_guide(edges: NDArray[np.float64]) -> LinearGuide:
     n_cells = len(edges) - 1
     low, high = float(edges[0]), float(edges[-1])
     cell = (high - low) / n_cells
-    at, under = (np.floor((x - low) / cell) + 1.0 if 0 < cell < np.inf else edges for x in (edges, below))
     inner = np.arange(1, n_cells)
-    formula = bool(0 < cell < np.inf and np.all(at[1:-1] == inner + 1) and np.all(under[1:-1] == inner))
     guide = None
-    for power in range(14):
-        n = n_cells << power
-        # parts first, because the range of two finite doubles may overflow
-        width = (high / n) - (low / n)
-        scale = (
-            min(1.0 / width, float(np.finfo(np.float64).max))
-            if width > 0
-            else float(np.finfo(np.float64).max)
-        )
-        if guide is not None and n >= LARGEST_TABLE:
-            break
-        # shifted by half a bucket, so that on a uniform axis each bucket holds its edge in its middle
-        origin = low - 0.5 * width
-        before = np.clip((below - origin) * scale, 0.0, float(n)).astype(np.int64)
-        table, single = _table(before, n + 1)
-        identity = single and bool(np.array_equal(table, np.arange(n + 1)))
-        guide = LinearGuide(origin, scale, table, padded, single, identity, low, cell, high, formula)
-        if single:
-            break
+    # a width of a few subnormal numbers has an infinite inverse: any finite scale keeps the table exact
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        at, under = (np.floor((x[1:-1] - low) / cell) + 1.0 for x in (edges, below))
+        formula = bool(cell > 0 and np.all(at == inner + 1) and np.all(under == inner))
+        for power in range(14):
+            n = n_cells << power
+            if guide is not None and n >= LARGEST_TABLE:
+                break
+            width = (high - low) / n
+            scale = float(min(np.float64(1.0) / width, np.finfo(np.float64).max))
+            # shifted by half a bucket, so that on a uniform axis each bucket holds its edge in its middle
+            origin = low - 0.5 * width
+            before = np.clip((below - origin) * scale, 0.0, float(n)).astype(np.int64)
+            table, single = _table(before, n + 1)
+            identity = single and bool(np.array_equal(table, np.arange(n + 1)))
+            guide = LinearGuide(origin, scale, table, padded, single, identity, low, cell, high, formula)
+            if single:
+                break
     assert guide is not None
     return guide
 
@@ -161,7 +158,8 @@ def bit_cells(guide: BitGuide, x: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def linear_cells(guide: LinearGuide, x: NDArray[np.float64]) -> NDArray[np.int64]:
     """Number of edges at or below each x, by the guide (what the compiled kernels do)."""
-    bucket = np.clip((x - guide.origin) * guide.scale, 0.0, len(guide.table) - 1.0).astype(np.int64)
+    with np.errstate(over="ignore"):
+        bucket = np.clip((x - guide.origin) * guide.scale, 0.0, len(guide.table) - 1.0).astype(np.int64)
     return _settle(guide.table[bucket], guide.edges, x)
 
 

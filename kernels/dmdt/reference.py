@@ -56,15 +56,16 @@ def pairs_of(
             i, j = later[first_], later[second]
         else:
             i, j = np.repeat(later, len(earlier)), np.tile(earlier, len(later))
-        dt = lightcurves.time[i] - lightcurves.time[j]
+        with np.errstate(over="ignore"):
+            dt = lightcurves.time[i] - lightcurves.time[j]
+            dm = lightcurves.value[i].astype(np.float64) - lightcurves.value[j].astype(np.float64)
         zero = rules.zero_within if a == b else rules.zero_cross
         keep = (dt > 0) | ((dt == 0) & (zero >= 0))
-        i, j, dt = i[keep], j[keep], dt[keep]
+        i, j, dt, dm = i[keep], j[keep], dt[keep], dm[keep]
         dt = np.where(dt == 0, zero, dt)
         with np.errstate(divide="ignore"):
             log_dt = np.log10(dt)
         order = np.argsort(log_dt, kind="stable")
-        dm = lightcurves.value[i].astype(np.float64) - lightcurves.value[j].astype(np.float64)
         arrays: PairArrays = {"dt": dt, "log_dt": log_dt, "dm": dm, "i": i, "j": j}
         out[a, b] = {name: array[order] for name, array in arrays.items()}
     return out
@@ -108,13 +109,15 @@ def gaussian_maps(
         for k, found in enumerate(pairs_of(one, keys, rules, sort=True, with_error=True).values()):
             for dt, dm, i, j in zip(found["dt"], found["dm"], found["i"], found["j"], strict=True):
                 row = np.searchsorted(grid.dt.half_open, dt, side="right") - 1
-                if not 0 <= row < n_dt:
+                sigma = math.sqrt(float(error[i]) * float(error[i]) + float(error[j]) * float(error[j]))
+                if not 0 <= row < n_dt or sigma == math.inf:
                     continue
-                sigma = math.sqrt(error[i] ** 2 + error[j] ** 2)
                 if sigma == 0:
                     below = (edges > dm).astype(np.float64)
                 else:
-                    below = np.array([0.5 * (1 + math.erf((e - dm) / (math.sqrt(2) * sigma))) for e in edges])
+                    below = np.array(
+                        [0.5 * (1 + math.erf((float(e) - float(dm)) / (math.sqrt(2) * sigma))) for e in edges]
+                    )
                 maps[o, k, row] += np.diff(below)
     return maps
 
