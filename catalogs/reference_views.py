@@ -127,8 +127,8 @@ def compare(left: xr.Dataset, right: xr.Dataset, *, coarse: int = 8) -> xr.Datas
     Returns
     -------
     xarray.Dataset
-        On dim key: divergence, chi_square, degrees_of_freedom, p, pairs_left, pairs_right, new_pairs (right minus
-        left). Attributes: divergence over all keys, new_objects.
+        On dim key: divergence, chi_square, degrees_of_freedom, p, pairs_left, pairs_right, new_pairs
+        (right minus left). Attributes: divergence over all keys, new_objects.
 
     Raises
     ------

@@ -214,12 +214,21 @@ def load(path: str | Path) -> xr.Dataset:
     import xarray as xr
 
     path = Path(path)
-    if not (path / "zarr.json").is_file():
+    try:
+        facts = json.loads((path / "zarr.json").read_text())["attributes"]["skytrawl"]
+    except FileNotFoundError as error:
         what = "does not exist" if not path.exists() else "is not a reference"
-        raise NotAnArchiveError(f"{path} {what}: make one with the job dmdt-reference, or import one")
+        raise NotAnArchiveError(
+            f"{path} {what}: make one with the job dmdt-reference, or import one"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise NotAnArchiveError(f"{path} is not a reference: its zarr.json says nothing of one") from error
+    if facts.get("kind") not in ("counts", "soraisam2020"):
+        raise NotAnArchiveError(
+            f"{path} is of kind {facts.get('kind')!r}, not a reference: give the folder that "
+            f"dmdt-reference wrote"
+        )
     with xr.open_dataset(path, engine="zarr", consolidated=False) as opened:
-        if opened.attrs.get("skytrawl", {}).get("kind") not in ("counts", "soraisam2020"):
-            raise NotAnArchiveError(f"{path} is not a reference: give the folder that dmdt-reference wrote")
         reference = labelled(opened.load())
     if fingerprint(reference) != reference.attrs["skytrawl"].get("fingerprint"):
         raise NotAnArchiveError(

@@ -74,6 +74,7 @@ def job_needs(parameters: Parameters, archive: Archive) -> tuple[str, ...]:
 
 def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     """Pin keys, grid, classes and the list of objects."""
+    job_needs(parameters, archive)  # names what the archive lacks before anything is read
     pairs = keys_of(parameters.keys, archive)
     classes = list(parameters.classes)
     if parameters.by_class and not classes:

@@ -94,6 +94,7 @@ def job_needs(parameters: Parameters, archive: Archive) -> tuple[str, ...]:
 
 def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     """Load the reference, refuse one that does not fit, compile it."""
+    job_needs(parameters, archive)  # names what the archive lacks before anything is loaded
     reference = references.load(parameters.reference)
     facts = reference.attrs["skytrawl"]
     if (parameters.kind == "soraisam2020") != (facts["kind"] == "soraisam2020"):
@@ -190,7 +191,8 @@ def _scorer(
         return None
     used = [known.index(keys[i]) for i in place]
     chosen = [codes[i] for i in used]
-    sample_score, sample_pairs = none, none
+    sample_score: np.ndarray = none
+    sample_pairs: np.ndarray = none
     if parameters.kind == "tail":
         sample_score, sample_pairs = own_scores(counts, *references.sample_of(reference, class_name), model)
         if not np.isfinite(sample_score).any() and class_name is None:

@@ -1,6 +1,7 @@
 """Small archives and helpers for the dm-dt jobs."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def count_reference(archive: Archive, pieces: int = 1, **parameters: Any) -> Any
     for partition in range(archive.n_partitions):
         block = archive.read(partition, job.needs(chosen, archive))
         edges = np.linspace(0, block.n_objects, pieces + 1).astype(int)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             part = job.block(block.select(slice(int(start), int(stop))), chosen, prepared, "cpu")
             state = part if state is None else job.combine(state, part)
     assert state is not None

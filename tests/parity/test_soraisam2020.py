@@ -58,8 +58,9 @@ def same(found: dict, expected: dict) -> None:
 def read_as_the_original(text: str) -> float:
     """Read a number as pandas below version 3 does by default.
 
-    Its parser gathers 17 digits in a double and divides by the power of ten, so that some stamps of the example
-    come out one unit in the last place (7e-12 d) from the nearest double; two of them are the closest pair.
+    Its parser gathers 17 digits in a double and divides by the power of ten, so that some stamps of the
+    example come out one unit in the last place (7e-12 d) from the nearest double; two of them are the
+    closest pair.
     """
     whole, _, fraction = text.partition(".")
     digits = (whole + fraction)[:17]

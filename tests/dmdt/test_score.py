@@ -1,0 +1,286 @@
+"""The jobs dmdt-score and dmdt-maps: outputs, cuts, refusals."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skytrawl.catalogs import references
+from skytrawl.catalogs.archive import Archive
+from skytrawl.dmdt_common import Cuts
+from skytrawl.dmdt_maps import export_pairs, object_pairs
+from skytrawl.errors import (
+    ObjectNotFoundError,
+    ParameterError,
+    ReferenceMismatchError,
+    SchemaError,
+    SkytrawlError,
+)
+from skytrawl.job import get_job
+from skytrawl.kernels import dmdt
+from skytrawl.params import build
+
+ArchiveOf = Callable[..., Archive]
+
+
+@pytest.fixture
+def scored(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> tuple[Archive, Path]:
+    archive = archive_of(tools.table(20, n_objects=120), "scored")
+    references.save(tools.reference(archive), tmp_path / "r")
+    return archive, tmp_path / "r"
+
+
+def test_columns_agree_with_each_other(scored: tuple[Archive, Path], tools: Any) -> None:
+    archive, reference = scored
+    out = tools.rows("dmdt-score", archive, reference=str(reference), threshold=-0.02)
+    has = out["n_pairs"] > 0
+    np.testing.assert_array_equal(np.isfinite(out["score"]), has)
+    np.testing.assert_allclose(np.nansum(out["part"], axis=1)[has], out["score"][has], rtol=1e-12)
+    np.testing.assert_array_equal(out["key_pairs"].sum(1), out["n_pairs"] + out["n_ignored"])
+    np.testing.assert_array_equal(out["flagged"], out["score"] < -0.02)
+    assert out["flagged"].any()
+    assert not out["flagged"].all()
+    assert (out["n_penalised"] <= out["n_pairs"]).all()
+    assert (out["score"][has] >= -0.5 - 1e-9).all()
+    np.testing.assert_allclose(
+        out["worst_time_later"] - out["worst_time_earlier"], out["worst_dt"], equal_nan=True
+    )
+    plain = tools.rows("dmdt-score", archive, reference=str(reference))
+    assert not plain["flagged"].any()
+    declared = get_job("dmdt-score").gives(
+        build(get_job("dmdt-score").parameters, reference=str(reference)),
+        get_job("dmdt-score").prepare(
+            build(get_job("dmdt-score").parameters, reference=str(reference)), archive
+        ),
+    )
+    for variable in declared:
+        assert plain[variable.name].dtype == np.dtype(variable.dtype), variable.name
+
+
+def test_score_is_the_weighted_mean_of_the_table(scored: tuple[Archive, Path], tools: Any) -> None:
+    """By hand, from the listed pairs and the derived probability."""
+    from skytrawl.catalogs.reference_model import (
+        ScoreModel,
+        cell_probability,
+        covered,
+        log_ratio,
+        prior_of,
+        row_weights,
+        smoothed,
+    )
+
+    archive, path = scored
+    reference = references.load(path)
+    counts, model = references.counts_of(reference), ScoreModel()
+    soft = smoothed(counts.counts[..., 1:-1], model)
+    ratio = log_ratio(cell_probability(soft, prior_of(soft.sum(-2), model)[:, None], model))
+    weight, ranges = row_weights(counts, model), covered(counts, model)
+    out = tools.rows("dmdt-score", archive, reference=str(path))
+    labels = list(reference["key"].values)
+    for place in (0, 7, 50):
+        name = out["object_id"][place].decode()
+        above = below = 0.0
+        worst = (math.inf, 0.0, "")
+        for label, pairs in object_pairs(archive, name, keys=tuple(labels)).items():
+            key = labels.index(label)
+            row = np.searchsorted(counts.dt_edges, pairs["dt"], "right") - 1
+            column = np.searchsorted(counts.dm_edges, pairs["dm"], "right") - 1
+            first, last = ranges[key] or (0, 0)
+            for r, c, dt in zip(row, column, pairs["dt"], strict=True):
+                if first <= r < last:
+                    value = max(float(ratio[key, r, c]), model.floor)
+                    above += weight[key, r] * value
+                    below += weight[key, r]
+                    worst = min(worst, (weight[key, r] * value, float(dt), label))
+        assert out["score"][place] == pytest.approx(above / below, rel=1e-6)
+        assert out["worst_key"][place].decode() == worst[2]
+        assert out["worst_dt"][place] == pytest.approx(worst[1])
+
+
+def test_objects_without_pairs(archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]) -> None:
+    one = {
+        "object": np.array(["a", "b", "b"]),
+        "time": np.array([58000.0, 58000.0, 58001.0]),
+        "value": np.array([18.0, 18.0, 18.3]),
+        "error": np.array([0.1, 0.1, 0.1]),
+        "band": np.array(["g", "g", "g"]),
+    }
+    for kind in ("mean", "tail"):
+        out = tools.rows("dmdt-score", archive_of(one, kind), reference=str(scored[1]), kind=kind)
+        lonely = out["object_id"] == b"a"
+        assert math.isnan(out["score"][lonely][0])
+        assert not out["flagged"][lonely][0]
+        assert np.isnan(out["worst_value"][lonely][0])
+        assert out["worst_key"][lonely][0] == b""
+        assert out["n_pairs"][lonely][0] == 0
+        assert np.isfinite(out["score"][~lonely][0])
+
+
+def test_tail_ranks_the_mean(scored: tuple[Archive, Path], tools: Any) -> None:
+    archive, reference = scored
+    mean = tools.rows("dmdt-score", archive, reference=str(reference))
+    tail = tools.rows("dmdt-score", archive, reference=str(reference), kind="tail", neighbours=30)
+    np.testing.assert_array_equal(tail["raw_mean"], mean["score"])
+    good = np.isfinite(tail["score"])
+    np.testing.assert_allclose(tail["score"][good] * 31, np.round(tail["score"][good] * 31), atol=1e-9)
+    assert 0.3 < np.nanmedian(tail["score"]) < 0.9
+
+
+def test_own_class(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
+    table = tools.table(21, n_objects=90)
+    archive = archive_of(table)
+    references.save(tools.reference(archive, by_class=True), tmp_path / "by_class")
+    references.save(tools.reference(archive, classes="AGN"), tmp_path / "agn")
+    out = tools.rows("dmdt-score", archive, reference=str(tmp_path / "by_class"), per_class=True)
+    alone = tools.rows("dmdt-score", archive, reference=str(tmp_path / "agn"))
+    agn = out["reference_class"] == b"AGN"
+    assert agn.sum() == 30
+    np.testing.assert_array_equal(out["score"][agn], alone["score"][agn])
+    with pytest.raises(ReferenceMismatchError, match="counted without classes"):
+        tools.rows("dmdt-score", archive, reference=str(tmp_path / "agn"), per_class=True)
+    strange = archive_of({**table, "class": np.full(len(table["class"]), "QSO")}, "strange")
+    fallback = tools.rows("dmdt-score", strange, reference=str(tmp_path / "by_class"), per_class=True)
+    everything = tools.rows("dmdt-score", strange, reference=str(tmp_path / "by_class"))
+    assert (fallback["reference_class"] == b"").all()
+    np.testing.assert_array_equal(fallback["score"], everything["score"])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"survey": "sdss"}, "survey is 'ztf' in the reference and 'sdss'"),
+        ({"photometry": "total"}, "photometry is 'difference' in the reference and 'total'"),
+    ],
+)
+def test_another_survey_or_photometry_is_refused(
+    archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path], options: dict, word: str
+) -> None:
+    other = archive_of(tools.table(22), "other", **options)
+    job = get_job("dmdt-score")
+    with pytest.raises(ReferenceMismatchError, match=word):
+        job.prepare(build(job.parameters, reference=str(scored[1])), other)
+    asked = build(job.parameters, reference=str(scored[1]), allow_mismatch=True)
+    prepared = job.prepare(asked, other)
+    assert any(word in line for line in prepared.attrs["reference_mismatch"])
+
+
+def test_cuts(archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]) -> None:
+    table = tools.table(23, n_objects=5)
+    n = len(table["time"])
+    generator = np.random.default_rng(1)
+    table["rb"] = np.where(generator.random(n) < 0.2, np.nan, generator.random(n))
+    table["sign"] = generator.choice([-1, 1], n)
+    archive = archive_of(table)
+    first = table["object"] == "s23o000"
+
+    def used(**cuts: Any) -> dict[str, int]:
+        out = tools.rows("dmdt-score", archive, **{"reference": str(scored[1]), "min_rows": 0, **cuts})
+        place = int(np.flatnonzero(out["object_id"] == b"s23o000")[0])
+        return {name: int(out[name][place]) for name in ("n_used", "n_negative", "n_dropped")}
+
+    positive = table["sign"] > 0
+    assert used() == {
+        "n_used": int((first & positive).sum()),
+        "n_negative": int((first & ~positive).sum()),
+        "n_dropped": 0,
+    }
+    assert used(sign="any") == {"n_used": int(first.sum()), "n_negative": 0, "n_dropped": 0}
+    for cuts, mask in (
+        ({"mag_max": 18.0}, table["value"] < 18),
+        ({"error_max": 0.1}, table["error"] < 0.1),
+        ({"rb_min": 0.5}, table["rb"] >= 0.5),
+        ({"preset": "soraisam2020"}, (table["value"] < 22) & (table["error"] < 0.2)),
+        ({"preset": "soraisam2020", "error_max": 0.05}, (table["value"] < 22) & (table["error"] < 0.05)),
+    ):
+        assert used(sign="any", **cuts)["n_used"] == int((first & mask).sum()), cuts
+    assert used(min_rows=1000)["n_used"] == 0
+
+
+def test_negative_subtractions_are_never_paired_by_default(archive_of: ArchiveOf) -> None:
+    table = {
+        "object": np.full(4, "x"),
+        "time": 58000.0 + np.arange(4),
+        "value": np.array([18.0, 18.5, 19.0, 18.2]),
+        "error": np.full(4, 0.1),
+        "band": np.full(4, "g"),
+        "sign": np.array([1, -1, 1, -1]),
+    }
+    archive = archive_of(table)
+    assert object_pairs(archive, "x", keys=("g",))["g"]["dm"].tolist() == [1.0]
+    assert len(object_pairs(archive, "x", keys=("g",), cuts=Cuts(sign="any"))["g"]["dm"]) == 6
+    assert len(object_pairs(archive, "x", keys=("g",), cuts=Cuts(preset="soraisam2020"))["g"]["dm"]) == 1
+
+
+def test_bad_parameters_are_named() -> None:
+    job = get_job("dmdt-score")
+    for words, message in (
+        ({}, "missing parameter reference"),
+        ({"reference": "r", "kind": "median"}, "kind"),
+        ({"reference": "r", "floor": 0.5}, "floor"),
+        ({"reference": "r", "prior_pairs": 0}, "prior_pairs"),
+        ({"reference": "r", "preset": "other"}, "preset"),
+        ({"reference": "r", "sign": "negative"}, "sign"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            build(job.parameters, words)
+
+
+def test_missing_columns_are_said(archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]) -> None:
+    table = tools.table(24)
+    del table["class"]
+    archive = archive_of(table)
+    for words, message in (({"rb_min": 0.5}, "real-bogus"), ({"per_class": True}, "no classes")):
+        with pytest.raises(ParameterError, match=message):
+            tools.rows("dmdt-score", archive, reference=str(scored[1]), **words)
+    with pytest.raises(ParameterError, match="no classes"):
+        tools.reference(archive, by_class=True)
+
+
+def test_fluxes_become_magnitudes_by_their_zero_point(archive_of: ArchiveOf, tools: Any) -> None:
+    table = tools.table(25)
+    words = {"quantity": "flux", "photometry": "total", "units": "nJy"}
+    flux = {**table, "value": 10 ** (-0.4 * (table["value"] - 31.4))}
+    flux["error"] = flux["value"] * table["error"] / (2.5 / np.log(10))
+    as_flux = archive_of(flux, "flux", **words, zero_point=31.4)
+    as_magnitude = archive_of(table, "magnitude", photometry="total")
+    name = "s25o003"
+    a, b = (object_pairs(archive, name, cuts=Cuts(error_max=0.2)) for archive in (as_flux, as_magnitude))
+    assert list(a) == list(b)
+    for key in a:
+        np.testing.assert_allclose(a[key]["dm"], b[key]["dm"], atol=1e-9)
+    refused = archive_of(flux, "difference", **{**words, "photometry": "difference"}, zero_point=31.4)
+    with pytest.raises(SchemaError, match="no magnitude"):
+        object_pairs(refused, name)
+
+
+def test_maps_are_those_of_the_kernel(archive_of: ArchiveOf, tools: Any) -> None:
+    archive = archive_of(tools.table(26))
+    block = archive.read(0, ("time", "value", "error", "band"))
+    columns = block.observations
+    curves = dmdt.LightCurves(
+        columns["time"], columns["value"], columns["error"], columns["band"], block.offsets
+    )
+    bands = archive.bands
+    codes = [(bands.index("g"), bands.index("g")), (bands.index("r"), bands.index("g"))]
+    grid = dmdt.preset("scope-ml-26x26")
+    expected = dmdt.count_maps(curves, codes, grid, dmdt.PairRules(), backend="cpu")
+    found = tools.rows("dmdt-maps", archive, keys="g,r-g", dtype="uint16", min_rows=0)
+    assert found["map"].dtype == np.uint16
+    np.testing.assert_array_equal(found["map"], expected)
+    normed = tools.rows("dmdt-maps", archive, keys="g,r-g", norm="l2", smear=True)
+    assert normed["map"].dtype == np.float32
+    squares = (normed["map"].astype(float) ** 2).sum((2, 3))
+    np.testing.assert_allclose(squares[squares > 0], 1, rtol=1e-5)
+
+
+def test_pairs_of_an_object(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
+    archive = archive_of(tools.table(27))
+    pairs = object_pairs(archive, "s27o002", keys=("g",))
+    export_pairs(pairs, tmp_path / "p.json")
+    with pytest.raises(SkytrawlError, match="exists"):
+        export_pairs(pairs, tmp_path / "p.json")
+    with pytest.raises(ObjectNotFoundError, match="no object"):
+        object_pairs(archive, "nobody")
