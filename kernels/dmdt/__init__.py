@@ -2,8 +2,9 @@
 
 For a pair of observations dt = t_later - t_earlier in days and dm = m_later - m_earlier (positive = fading).
 A key (A, B) of two band codes names the pairs whose later observation is in band A and whose earlier one in
-band B; A = B are the pairs inside a band. The method is that of Mahabal et al. 2011 (BASI 39, 387) and Soraisam
-et al. 2020 (ApJ 892, 112); the parity rules are those of the program soraisam2020, light-curve and scope-ml.
+band B; A = B are the pairs inside a band. The method is that of Mahabal et al. 2011 (BASI 39, 387) and
+Soraisam et al. 2020 (ApJ 892, 112); the parity rules are those of the program soraisam2020, light-curve and
+scope-ml.
 
 Everywhere: rows with a NaN or infinite time or value are never paired; empty objects give zeros; every object
 must be ordered by band, then time (the archive guarantees it), or ``sort=True`` asked for. `backend` is "cpu"
@@ -15,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.backend import Backend, resolve
 from skytrawl.kernels.dmdt.compiled import (
@@ -106,9 +108,9 @@ def select(lightcurves: LightCurves, keep: NDArray[np.bool_] | None = None) -> S
     Returns
     -------
     Selection
-        `lightcurves` (compacted, the same number of objects, new offsets), `rows` (int64, the row of each kept
-        observation in the input), `n_cut` (rows that `keep` dropped), `n_not_finite` (rows dropped because
-        their time or value is NaN or infinite).
+        `lightcurves` (compacted, the same number of objects, new offsets), `rows` (int64, the row of each
+        kept observation in the input), `n_cut` (rows that `keep` dropped), `n_not_finite` (rows dropped
+        because their time or value is NaN or infinite).
 
     Raises
     ------
@@ -219,7 +221,8 @@ def gaussian_maps(
     A pair adds to each cell the integral of N(dm, s1^2 + s2^2) over it (light-curve: ``DmDt.gausses_many``),
     from a table of the normal distribution with an absolute error below 1e-6 a pair and cell, in fixed-point
     numbers of 2^-30. Rows whose error is NaN, infinite or negative are not paired; with both errors 0 the
-    pair goes into one cell. An error whose square overflows spreads the pair over all numbers: nothing is added.
+    pair goes into one cell. An error whose square overflows spreads the pair over all numbers: nothing is
+    added.
 
     Parameters
     ----------
@@ -319,9 +322,10 @@ def own_cells(
     Returns
     -------
     OwnCells
-        Object k has ``count[m]`` pairs in ``cell[m]`` for m in ``start[k]:start[k + 1]``, cells ascending. `cell`
-        is the flat index into [n_keys, n_dt, n_dm + 2]: the layout of ``accumulate(..., guards=True)[0]``,
-        whose dm cells 0 and n_dm + 1 lie below and above the dm range. Always computed on the CPU.
+        Object k has ``count[m]`` pairs in ``cell[m]`` for m in ``start[k]:start[k + 1]``, cells ascending.
+        `cell` is the flat index into [n_keys, n_dt, n_dm + 2]: the layout of ``accumulate(...,
+        guards=True)[0]``, whose dm cells 0 and n_dm + 1 lie below and above the dm range. Always computed on
+        the CPU.
     """
     from skytrawl.kernels.dmdt import cpu
     from skytrawl.kernels.dmdt.prepare import prepare
@@ -382,9 +386,9 @@ def pairs(
     Returns
     -------
     dict
-        For each key the arrays ``dt`` (days), ``log_dt`` (log10), ``dm``, ``i`` and ``j`` (rows of the later and
-        the earlier observation in the light curves given), ordered by log_dt. A key without pairs has empty
-        arrays. Plain NumPy, memory linear in the number of pairs.
+        For each key the arrays ``dt`` (days), ``log_dt`` (log10), ``dm``, ``i`` and ``j`` (rows of the later
+        and the earlier observation in the light curves given), ordered by log_dt. A key without pairs has
+        empty arrays. Plain NumPy, memory linear in the number of pairs.
     """
     from skytrawl.kernels.dmdt import reference
 

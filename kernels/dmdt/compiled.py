@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.dmdt.grids import Grid, log_edge
 from skytrawl.kernels.dmdt.guides import bit_guide, checked_edges, linear_guide
@@ -49,9 +50,9 @@ class CompiledReference(NamedTuple):
     """Flat tables of `compile_reference`; plain arrays, which pickle.
 
     Keys k, rows r (of all keys, one after the other), slots (cells with a guard at both ends).
-    Row r has slots ``slot_start[r]:slot_start[r + 1]``; `dm_edges` and `packed` share them, the last dm edge of
-    a row is a NaN. Key k has dt edges ``edge_start[k]:edge_start[k + 1]``, the last of them a NaN; row n - 1 of
-    the key, counted from ``row_start[k]``, is that of a dt with n edges at or below.
+    Row r has slots ``slot_start[r]:slot_start[r + 1]``; `dm_edges` and `packed` share them, the last dm edge
+    of a row is a NaN. Key k has dt edges ``edge_start[k]:edge_start[k + 1]``, the last of them a NaN; row n
+    - 1 of the key, counted from ``row_start[k]``, is that of a dt with n edges at or below.
     """
 
     keys: tuple[Key, ...]
@@ -193,9 +194,9 @@ def soraisam2020_table(
 ) -> KeyTable:
     """Return the table of one key that scores exactly as soraisam2020 does.
 
-    A pair in cell b of row k adds ``log10(h_b) - log10(E_k)`` with ``E_k = sum_b h_b^2 w_b``; a pair outside the
-    dm range of its row, the last edge included, adds ``z - log10(E_k)`` with z = -2000 where the right edge of
-    the row is below log10(dt) = 1 (10 d) and -30 elsewhere; a pair outside all rows adds nothing. All
+    A pair in cell b of row k adds ``log10(h_b) - log10(E_k)`` with ``E_k = sum_b h_b^2 w_b``; a pair outside
+    the dm range of its row, the last edge included, adds ``z - log10(E_k)`` with z = -2000 where the right
+    edge of the row is below log10(dt) = 1 (10 d) and -30 elsewhere; a pair outside all rows adds nothing. All
     intervals are open at their right edge.
 
     Parameters

@@ -6,6 +6,7 @@ Entry points, with the same signatures as in `cuda`: count_maps, accumulate, gau
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 from skytrawl.kernels.dmdt.cpu_cells import count_arguments, count_pairs, longest_band
 from skytrawl.kernels.dmdt.cpu_gauss import gaussian_maps
 from skytrawl.kernels.dmdt.cpu_score import score
@@ -29,9 +30,9 @@ def _count_maps(  # type: ignore[no-untyped-def]
         for key in range(len(firsts)):
             histogram[:] = 0
             count_pairs(
-                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first,
-                bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges, buckets, cells,
-                histogram,
+                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift,
+                first, bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges,
+                buckets, cells, histogram,
             )  # fmt: skip
             for row in range(n_dt):
                 at = (row + 1) * stride
@@ -55,9 +56,9 @@ def _accumulate(  # type: ignore[no-untyped-def]
             continue
         for key in range(len(firsts)):
             count_pairs(
-                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first,
-                bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges, buckets, cells,
-                counts[group[o], key],
+                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift,
+                first, bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges,
+                buckets, cells, counts[group[o], key],
             )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def count_maps(
     """Count pairs per object, key and cell; and per row, with those outside the dm range."""
     shape = (block.bounds.shape[0], len(block.first), len(dt.edges) - 2, len(dm.edges) - 2)
     maps, totals = np.empty(shape, np.uint32), np.empty(shape[:3], np.uint32)
-    _count_maps(*count_arguments(block, dt, dm), maps, totals)
+    _count_maps(*count_arguments(block, dt, dm), maps, totals)  # type: ignore[call-arg]
     return maps, totals
 
 
@@ -75,7 +76,7 @@ def accumulate(
     block: PairableBlock, dt: BitGuide, dm: LinearGuide, group: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> None:
     """Add the counts of each object with group >= 0 to ``counts[group, key, (n_dt + 2) * (n_dm + 2)]``."""
-    _accumulate(*count_arguments(block, dt, dm), group, counts)
+    _accumulate(*count_arguments(block, dt, dm), group, counts)  # type: ignore[call-arg]
 
 
 @njit(cache=True, nogil=True)
@@ -132,9 +133,9 @@ def _own_cells(  # type: ignore[no-untyped-def]
     for o in range(bounds.shape[0]):
         for key in range(len(firsts)):
             count_pairs(
-                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first,
-                bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges, buckets, cells,
-                histogram,
+                o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift,
+                first, bases, dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges,
+                buckets, cells, histogram,
             )  # fmt: skip
             if used + n_dt * stride > len(cell):
                 room = 2 * len(cell) + n_dt * stride
@@ -154,5 +155,5 @@ def own_cells(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return start, cell and count of the occupied cells of each object, guard cells of dm included."""
     start = np.empty(block.bounds.shape[0] + 1, np.int64)
-    cell, count = _own_cells(*count_arguments(block, dt, dm), start)
+    cell, count = _own_cells(*count_arguments(block, dt, dm), start)  # type: ignore[call-arg]
     return start, cell, count

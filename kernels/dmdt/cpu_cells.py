@@ -1,8 +1,9 @@
-"""The loops that every CPU kernel shares: which cell a pair falls into, for one earlier observation at a time.
+"""The loops that every CPU kernel shares: which cell a pair falls into.
 
-The cell number counts edges at or below, so that 0 and n + 1 are the guard cells outside the axis and no
-branch is needed. Plain vector loops write to scratch arrays first and a scalar loop gathers and scatters:
-a loop that does both is not vectorised, because the compiler cannot rule out that the arrays overlap.
+All partners of one earlier observation are done at a time. The cell number counts edges at or below, so that
+0 and n + 1 are the guard cells outside the axis and no branch is needed. Plain vector loops write to scratch
+arrays first and a scalar loop gathers and scatters: a loop that does both is not vectorised, because the
+compiler cannot rule out that the arrays overlap.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 from skytrawl.kernels.dmdt.guides import UNDECIDED, BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
 
@@ -136,9 +138,10 @@ def count_arguments(block: PairableBlock, dt: BitGuide, dm: LinearGuide) -> tupl
     each call counts references to every array of the record.
     """
     return (
-        block.time, block.value, block.bounds, block.first, block.second, block.consecutive, block.zero_within,
-        block.zero_cross, dt.fine_shift, dt.fine_first, row_bases(dt.fine, len(dm.edges)), dt.edges[:-1],
-        dm.formula, dm.low, dm.width, dm.high, dm.origin, dm.scale, dm.table, dm.edges,
+        block.time, block.value, block.bounds, block.first, block.second, block.consecutive,
+        block.zero_within, block.zero_cross, dt.fine_shift, dt.fine_first,
+        row_bases(dt.fine, len(dm.edges)), dt.edges[:-1], dm.formula, dm.low, dm.width, dm.high, dm.origin,
+        dm.scale, dm.table, dm.edges,
     )  # fmt: skip
 
 

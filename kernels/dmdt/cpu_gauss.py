@@ -3,37 +3,37 @@
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 from skytrawl.kernels.dmdt.cpu_cells import dm_cell, dt_cell
-from skytrawl.kernels.dmdt.gauss import N_STEPS, REACH, normal_table
+from skytrawl.kernels.dmdt.gauss import REACH, normal_table
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
 
-SCALE = N_STEPS / (2.0 * REACH)
-
 
 @njit(cache=True, nogil=True)
-def _smear(dm, variance, guide, edges, table, sums):  # type: ignore[no-untyped-def]
+def _smear(dm, variance, guide, edges, table, reach, sums):  # type: ignore[no-untyped-def]
     """Add one pair to the cells of its row; sums has no guard cells."""
     n_dm = len(sums)
+    n_steps = len(table) - 2
     if variance == 0.0:
         column = dm_cell(dm, guide) - 1
         if 0 <= column < n_dm:
-            sums[column] += np.int64(table[N_STEPS])
+            sums[column] += np.int64(table[n_steps])
         return
     if not variance < np.inf:
         return
     sigma = np.sqrt(variance)
-    column = max(dm_cell(dm - REACH * sigma, guide) - 1, 0)
-    scale = SCALE / sigma
-    shift = N_STEPS / 2.0
-    position = min(max((edges[column] - dm) * scale + shift, 0.0), float(N_STEPS))
+    column = max(dm_cell(dm - reach * sigma, guide) - 1, 0)
+    scale = n_steps / (2.0 * reach) / sigma
+    shift = n_steps / 2.0
+    position = min(max((edges[column] - dm) * scale + shift, 0.0), float(n_steps))
     node = int(position)
     low = table[node]
     below = np.int64(low + (position - node) * (table[node + 1] - low))
-    full = np.int64(table[N_STEPS])
+    full = np.int64(table[n_steps])
     while column < n_dm and below < full:
         column += 1
-        position = min(max((edges[column] - dm) * scale + shift, 0.0), float(N_STEPS))
+        position = min(max((edges[column] - dm) * scale + shift, 0.0), float(n_steps))
         node = int(position)
         low = table[node]
         above = np.int64(low + (position - node) * (table[node + 1] - low))
@@ -42,7 +42,7 @@ def _smear(dm, variance, guide, edges, table, sums):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _gaussian_maps(block, dt, dm, table, sums, totals):  # type: ignore[no-untyped-def]
+def _gaussian_maps(block, dt, dm, table, reach, sums, totals):  # type: ignore[no-untyped-def]
     time, value, variance, bounds = block.time, block.value, block.variance, block.bounds
     n_dt = len(dt.edges) - 2
     edges = dm.edges
@@ -69,7 +69,7 @@ def _gaussian_maps(block, dt, dm, table, sums, totals):  # type: ignore[no-untyp
                         if 0 <= row < n_dt:
                             totals[o, key, row] += 1
                             spread = variance[j] + variance[i]
-                            _smear(value[j] - value[i], spread, dm, edges, table, sums[o, key, row])
+                            _smear(value[j] - value[i], spread, dm, edges, table, reach, sums[o, key, row])
                     j += 1
 
 
@@ -79,5 +79,5 @@ def gaussian_maps(
     """Smear pairs per object, key and cell, in fixed point; and count them per row."""
     shape = (block.bounds.shape[0], len(block.first), len(dt.edges) - 2, len(dm.edges) - 2)
     sums, totals = np.zeros(shape, np.int64), np.zeros(shape[:3], np.uint32)
-    _gaussian_maps(block, dt, dm, normal_table(), sums, totals)
+    _gaussian_maps(block, dt, dm, normal_table(), REACH, sums, totals)
     return sums, totals

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
 from skytrawl.kernels.dmdt.cpu_cells import dt_buckets
 from skytrawl.kernels.dmdt.guides import UNDECIDED
@@ -33,8 +34,9 @@ def _score(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Score the pairs of one key for all objects.
 
-    As in `cpu_cells`: plain arrays, a vector loop for the dt buckets and a scalar loop that gathers. Where the
-    fine table gives no row (an edge inside the bucket, or a row without equal cells) the slot is searched for.
+    As in `cpu_cells`: plain arrays, a vector loop for the dt buckets and a scalar loop that gathers. Where
+    the fine table gives no row (an edge inside the bucket, or a row without equal cells) the slot is searched
+    for.
     """
     last = len(fine) - 2
     buckets = np.empty(CHUNK, np.uint32)
@@ -124,7 +126,8 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
     sums : int64[n_objects, n_keys, 5]
         High and low part of the sum of packed values (high 2^40 + low), pairs, penalised, ignored.
     worst : int64[n_objects, 4]
-        Lowest packed value (`NO_PAIR` without pairs), its key, prepared rows of the later and earlier observation.
+        Lowest packed value (`NO_PAIR` without pairs), its key, prepared rows of the later and earlier
+        observation.
     """
     n_objects = block.bounds.shape[0]
     sums = np.zeros((n_objects, len(block.first), 5), np.int64)
@@ -152,9 +155,10 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
         of_rows = np.maximum(np.arange(begin - 1, stop), 0)
         _score(
             key, block.time, block.value, block.bounds, first, second, block.consecutive,
-            block.zero_within if first == second else block.zero_cross, ref.fine_shift[key], ref.fine_first[key],
-            rows.astype(np.uint32), ref.dt_edges[ref.edge_start[key] : ref.edge_start[key + 1] - 1], ref.slot_start[begin : stop + 1],
-            ref.dm_origin[of_rows], ref.dm_scale[of_rows], top[of_rows], ref.slot_start[of_rows].astype(np.uint32),
-            ref.dm_edges, ref.packed, sums, worst,
+            block.zero_within if first == second else block.zero_cross,
+            ref.fine_shift[key], ref.fine_first[key], rows.astype(np.uint32),
+            ref.dt_edges[ref.edge_start[key] : ref.edge_start[key + 1] - 1],
+            ref.slot_start[begin : stop + 1], ref.dm_origin[of_rows], ref.dm_scale[of_rows], top[of_rows],
+            ref.slot_start[of_rows].astype(np.uint32), ref.dm_edges, ref.packed, sums, worst,
         )  # fmt: skip
     return sums, worst

@@ -96,8 +96,7 @@ def work_items(block: PairableBlock, slot: NDArray[np.int64]) -> NDArray[np.int6
     block : PairableBlock
     slot : int64[n_objects, n_keys], output slot of each; negative ones make no items
     """
-    n_objects, n_keys = slot.shape
-    keys = np.broadcast_to(np.arange(n_keys), slot.shape)
+    keys = np.broadcast_to(np.arange(slot.shape[1]), slot.shape)
     a0, a1 = (np.take(block.bounds, block.first + k, axis=1) for k in (0, 1))
     b0, b1 = (np.take(block.bounds, block.second + k, axis=1) for k in (0, 1))
     use = (slot >= 0) & (a1 > a0) & (b1 > b0)
@@ -117,7 +116,7 @@ def work_items(block: PairableBlock, slot: NDArray[np.int64]) -> NDArray[np.int6
 
 
 def _by_size(items: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], int]]:
-    """Return the items of each size class with its threads a block; longest first, so that none ends alone."""
+    """Return the items of each size class with its threads a block; longest first."""
     combinations = (items[:, 2] - items[:, 1]) * (items[:, 4] - items[:, 3])
     order = np.argsort(-combinations, kind="stable")
     n_large = int(np.count_nonzero(combinations > SMALL_PAIRS))
@@ -128,15 +127,16 @@ def _by_size(items: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], int]]:
 def _rules(on: Launcher, block: PairableBlock) -> tuple[Any, ...]:
     within = (block.first == block.second).astype(np.int64)
     return (
-        on.put(within), np.int32(block.consecutive), np.float64(block.zero_within), np.float64(block.zero_cross),
+        on.put(within), np.int32(block.consecutive), np.float64(block.zero_within),
+        np.float64(block.zero_cross),
     )  # fmt: skip
 
 
 def _grid(on: Launcher, dt: BitGuide, dm: LinearGuide) -> tuple[Any, ...]:
     return (
-        np.int32(dt.shift), np.int64(dt.first), np.int64(len(dt.table) - 1), on.put(dt.table), on.put(dt.edges),
-        np.int64(len(dt.edges) - 2), np.float64(dm.origin), np.float64(dm.scale), np.int64(len(dm.table) - 1),
-        on.put(dm.table), on.put(dm.edges), np.int64(len(dm.edges)),
+        np.int32(dt.shift), np.int64(dt.first), np.int64(len(dt.table) - 1), on.put(dt.table),
+        on.put(dt.edges), np.int64(len(dt.edges) - 2), np.float64(dm.origin), np.float64(dm.scale),
+        np.int64(len(dm.table) - 1), on.put(dm.table), on.put(dm.edges), np.int64(len(dm.edges)),
     )  # fmt: skip
 
 
@@ -212,25 +212,11 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
     on = launcher()
     data = (on.put(block.time), on.put(block.value))
     rules = _rules(on, block)
-    tables = tuple(
-        on.put(x)
-        for x in (
-            reference.row_start,
-            reference.dt_shift,
-            reference.dt_first,
-            reference.dt_table_start,
-            reference.dt_table,
-            reference.edge_start,
-            reference.dt_edges,
-            reference.dm_origin,
-            reference.dm_scale,
-            reference.dm_table_start,
-            reference.dm_table,
-            reference.slot_start,
-            reference.dm_edges,
-            reference.packed,
-        )  # fmt: skip
-    )
+    names = (
+        "row_start", "dt_shift", "dt_first", "dt_table_start", "dt_table", "edge_start", "dt_edges",
+        "dm_origin", "dm_scale", "dm_table_start", "dm_table", "slot_start", "dm_edges", "packed",
+    )  # fmt: skip
+    tables = tuple(on.put(getattr(reference, name)) for name in names)
     n_objects, n_keys = block.bounds.shape[0], len(block.first)
     sums = np.zeros((n_objects * n_keys, 5), np.int64)
     found = [np.zeros((0, 5), np.int64)]

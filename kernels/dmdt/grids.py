@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide, bit_guide, checked_edges, linear_guide
 
@@ -180,7 +181,8 @@ def preset(name: str) -> Grid:
     name : str
         ``"skytrawl-1"``: 140 log10 dt rows from 1e-3 to 1e4 d (20 a decade) and 320 dm cells of 0.05 mag in
         +-8 mag. ``"scope-ml-26x26"``: the image of scope-ml, last edges closed; its own norm is ``"l2"``.
-        ``"light-curve"``: 32 log10 dt rows from 1 to 1000 d, 32 dm cells in +-2 mag, as light-curve cuts them.
+        ``"light-curve"``: 32 log10 dt rows from 1 to 1000 d, 32 dm cells in +-2 mag, as light-curve cuts
+        them.
 
     Raises
     ------

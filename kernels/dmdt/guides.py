@@ -2,15 +2,16 @@
 
 A monotone integer function of x, its bucket, is cheap; a table says how many edges lie at or below every x of
 the bucket, and comparing with the next edges settles the rest. This equals a search in the sorted edges for
-every double, whatever the rounding of the bucket function, because the table is built with that same function.
-Where no bucket holds more than one edge in its interior (`single`), one comparison is enough. CPU and GPU use
-the same tables, so that their integers agree bit for bit.
+every double, whatever the rounding of the bucket function, because the table is built with that same
+function. Where no bucket holds more than one edge in its interior (`single`), one comparison is enough. CPU
+and GPU use the same tables, so that their integers agree bit for bit.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.errors import ParameterError
 
 LARGEST_TABLE = 1 << 14

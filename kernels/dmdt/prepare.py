@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels.dmdt.types import Key, LightCurves, PairableBlock, PairRules, Selection
 
@@ -15,7 +16,7 @@ _DUPLICATES = {"keep": 0, "first": 1, "drop_all": 2}
 
 
 def checked(lightcurves: LightCurves) -> LightCurves:
-    """Return the block with contiguous arrays of the documented dtypes, or raise SchemaError with every fault."""
+    """Return the block with contiguous arrays of the documented dtypes, or raise with every fault."""
     time = np.ascontiguousarray(lightcurves.time)
     faults = []
     if time.dtype != np.float64:
@@ -209,8 +210,8 @@ def prepare(
     )  # fmt: skip
     if unsorted >= 0:
         raise SchemaError(
-            f"object {unsorted} of the block is not ordered by band and time: sort the light curves at ingest, "
-            "or ask for sort=True"
+            f"object {unsorted} of the block is not ordered by band and time: sort the light curves at "
+            "ingest, or ask for sort=True"
         )
     rows = row[:n] if original_rows is None else original_rows[row[:n]]
     return PairableBlock(

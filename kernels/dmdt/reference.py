@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.errors import SchemaError
 from skytrawl.kernels.dmdt.compiled import KeyTable
 from skytrawl.kernels.dmdt.grids import Grid

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, unpack
 from skytrawl.kernels.dmdt.types import PairableBlock, ScoreResult
 
@@ -24,9 +25,9 @@ def normalised(
 ) -> NDArray[np.float32]:
     """Normalise maps[..., n_dt, n_dm] to float32.
 
-    ``"dt"`` divides each dt row by its number of pairs, those outside the dm range included; ``"max"`` divides
-    by the largest cell; ``"l2"`` by the root of the sum of squares. Always in this order (light-curve: dt, then
-    max; scope-ml: l2). Rows and maps without pairs stay zero.
+    ``"dt"`` divides each dt row by its number of pairs, those outside the dm range included; ``"max"``
+    divides by the largest cell; ``"l2"`` by the root of the sum of squares. Always in this order
+    (light-curve: dt, then max; scope-ml: l2). Rows and maps without pairs stay zero.
     """
     out = maps.astype(np.float64)
     if "dt" in norm:

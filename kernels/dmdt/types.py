@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from skytrawl.errors import ParameterError
 
 Key = tuple[int, int]
@@ -131,7 +132,8 @@ class ScoreResult(NamedTuple):
     n_ignored : int64[n_objects, n_keys], pairs outside the dt range, which do not enter
     worst : float64[n_objects], the lowest value of one pair; NaN without pairs
     worst_key : int64[n_objects], index of its key; -1 without pairs
-    worst_rows : int64[n_objects, 2], rows of the later and of the earlier observation in the light curves that
+    worst_rows : int64[n_objects, 2], rows of the later and of the earlier observation in the light curves
+    that
         were given; -1 without pairs. Ties go to the first key, then to the earliest row of the earlier
         observation, then of the later one.
     """
@@ -150,4 +152,4 @@ class OwnCells(NamedTuple):
 
     start: NDArray[np.int64]
     cell: NDArray[np.int64]
-    count: NDArray[np.int64]
+    count: NDArray[np.int64]  # type: ignore[assignment]  # tuple has a method of this name

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba.core import config
+
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.backend import cuda_problem
 from skytrawl.kernels.dmdt import cuda

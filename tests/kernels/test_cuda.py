@@ -1,4 +1,5 @@
-"""The CUDA source equals the Numba kernels bit for bit: on the CPU through the shim, on a GPU where there is one."""
+"""The CUDA source equals the Numba kernels bit for bit: on the CPU through the shim, on a GPU where there is
+one."""
 
 import inspect
 import io
@@ -6,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt import cpu, cuda
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt.grids import first_reaching

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt import reference

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba.core import config
+
 from skytrawl.errors import ParameterError
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt import reference

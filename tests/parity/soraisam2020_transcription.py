@@ -1,8 +1,8 @@
 """The pairs and the score of soraisam2020, written again in plain Python and NumPy: the yardstick of speed.
 
-It follows the program step by step (duplicates by counting each stamp in a list, the combinations of two bands
-as a list of index pairs from `itertools.product`, one pass of `numpy.digitize` a row of the reference), takes no
-shortcut and puts no brake on.
+It follows the program step by step (duplicates by counting each stamp in a list, the combinations of two
+bands as a list of index pairs from `itertools.product`, one pass of `numpy.digitize` a row of the reference),
+takes no shortcut and puts no brake on.
 """
 
 import itertools
@@ -32,9 +32,8 @@ def dmdt_pairs(time, mag, band, colours):
         if a not in series or b not in series:
             continue
         (t_a, m_a), (t_b, m_b) = series[a], series[b]
-        index = np.array(
-            list(itertools.product(np.arange(len(t_a)), np.arange(len(t_b)))), dtype=int
-        ).reshape(-1, 2)
+        product = list(itertools.product(np.arange(len(t_a)), np.arange(len(t_b))))
+        index = np.array(product, dtype=int).reshape(-1, 2)
         dt = t_a[index[:, 0]] - t_b[index[:, 1]]
         dm = m_a[index[:, 0]] - m_b[index[:, 1]]
         dt, dm = dt[dt >= 0], dm[dt >= 0]
