@@ -36,7 +36,8 @@ def cell(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return "-"
-        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
+        size = abs(float(value))
+        return f"{value:.5f}" if 1e-3 <= size < 1e5 or size == 0 else f"{value:.4g}"
     if isinstance(value, np.ndarray):
         return " ".join(cell(item) for item in value.ravel()[:8]) + (" …" if value.size > 8 else "")
     return str(value)

@@ -85,6 +85,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
                 progress=progress,
                 reference=out / "reference.zarr",
                 preset=PRESET,
+                min_pairs=MIN_PAIRS,
             )
     if summary.failed:
         raise ArchiveError(f"{len(summary.failed)} partitions failed: {summary.failed[0]}")
@@ -105,12 +106,10 @@ def summary_text(opened: Query) -> str:
 
 
 def _ranked(opened: Query, reference: set[str], top: int) -> dict[str, np.ndarray]:
-    """The best rows with enough pairs; objects of the reference itself are left out."""
-    everything = opened.top(int(opened.partitions["n_objects"].sum()))
-    names = [name.decode() for name in everything["object_id"]]
-    keep = (everything["n_pairs"] >= MIN_PAIRS) & np.array([name not in reference for name in names])
-    rows = np.flatnonzero(keep)[:top]
-    return {name: column[rows] for name, column in everything.items()}
+    """The best rows; objects of the reference itself are left out."""
+    best = opened.top(top + len(reference))
+    rows = [row for row, name in enumerate(best["object_id"]) if name.decode() not in reference][:top]
+    return {name: column[rows] for name, column in best.items()}
 
 
 def draw(out: Path, object_id: bytes, score: float) -> Path:

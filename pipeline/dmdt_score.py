@@ -44,6 +44,7 @@ class Parameters(Cuts):
     threshold: float = option(float("nan"), "flag objects with a lower score; nan flags none")
     per_class: bool = option(False, "score against the reference of the object's catalogued class")
     allow_mismatch: bool = option(False, "use a reference of another survey, band set or photometry kind")
+    min_pairs: int = option(1, "objects with fewer pairs get no score: NaN (mean, tail)")
     neighbours: int = option(100, "reference objects of similar number of pairs that tail ranks among")
     smooth_dt: float = option(DEFAULTS.smooth_dt, "smoothing of the reference along dt", "cells")
     smooth_dm: float = option(DEFAULTS.smooth_dm, "smoothing of the reference along dm", "cells")
@@ -59,8 +60,8 @@ class Parameters(Cuts):
         super().__post_init__()
         if self.kind not in KINDS:
             raise ParameterError(f"kind is {self.kind!r}: choose one of {', '.join(KINDS)}")
-        if self.neighbours < 1:
-            raise ParameterError("neighbours must be 1 at least")
+        if self.neighbours < 1 or self.min_pairs < 1:
+            raise ParameterError("neighbours and min_pairs must be 1 at least")
         self.model()
 
     def model(self) -> ScoreModel:
@@ -310,7 +311,7 @@ def _score(
     if scorer.weights is not None:
         weight = dmdt.score(curves, scorer.weights, payload["rules"], backend=backend)  # type: ignore[arg-type]
         norm = weight.total.sum(1)
-        some &= norm > 0
+        some &= (norm > 0) & (n_pairs >= parameters.min_pairs)
         total = np.divide(total, norm[:, None], out=np.full_like(total, np.nan), where=some[:, None])
         raw = np.where(some, total.sum(1), np.nan)
     else:

@@ -119,6 +119,17 @@ def test_objects_without_pairs(archive_of: ArchiveOf, tools: Any, scored: tuple[
         assert np.isfinite(out["score"][~lonely][0])
 
 
+def test_fewest_pairs(scored: tuple[Archive, Path], tools: Any) -> None:
+    archive, reference = scored
+    every = tools.rows("dmdt-score", archive, reference=str(reference))
+    some = tools.rows("dmdt-score", archive, reference=str(reference), min_pairs=100)
+    enough = every["n_pairs"] >= 100
+    assert 0 < enough.sum() < np.isfinite(every["score"]).sum()
+    np.testing.assert_array_equal(some["score"][enough], every["score"][enough])
+    assert np.isnan(some["score"][~enough]).all()
+    np.testing.assert_array_equal(some["n_pairs"], every["n_pairs"])
+
+
 def test_tail_ranks_the_mean(scored: tuple[Archive, Path], tools: Any) -> None:
     archive, reference = scored
     mean = tools.rows("dmdt-score", archive, reference=str(reference))
