@@ -10,7 +10,7 @@ import numpy as np
 from skytrawl.catalogs import readers
 from skytrawl.catalogs.readers.columns import USUAL, Mapped, map_columns
 from skytrawl.catalogs.readers.table import Options
-from skytrawl.catalogs.rows import EXAMPLES, KINDS, Rules, Tally, check_units, normalise
+from skytrawl.catalogs.rows import EXAMPLES, KINDS, NO_NAME, Rules, Tally, check_units, normalise
 from skytrawl.catalogs.surveys import Survey
 from skytrawl.catalogs.times import parse_time_format
 from skytrawl.errors import IngestError, ParameterError
@@ -102,7 +102,7 @@ def joined(read: Gathered) -> dict[str, np.ndarray]:
         rows[role] = np.concatenate(parts)
     read.chunks.clear()
     present = set(np.unique(rows["object"]).tolist())
-    lost = sorted(read.tally.losers - present - {b""})
+    lost = sorted(read.tally.losers - present - {*NO_NAME})
     read.lost = len(lost)
     if lost:
         shown = ", ".join(name.decode(errors="replace") for name in lost[:EXAMPLES])

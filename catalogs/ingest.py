@@ -21,7 +21,7 @@ from skytrawl.catalogs.report import IngestReport
 from skytrawl.catalogs.rows import EXAMPLES, Rules
 from skytrawl.catalogs.surveys import Survey, load_survey
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS, ArchiveWriter, slots_for
-from skytrawl.errors import IngestError, ParameterError
+from skytrawl.errors import ArchiveError, IngestError, ParameterError
 
 __all__ = ["IngestReport", "Progress", "ingest", "write_blocks"]
 
@@ -232,6 +232,9 @@ def ingest(
             seconds=round(time.monotonic() - started, 3),
         )
         writer.publish()
+    except (ArchiveError, FileExistsError) as error:
+        # Since the check above another process has made an archive here: it is not ours to remove.
+        raise IngestError(f"{path} was made by another process meanwhile: choose another path") from error
     except BaseException:
         # The folder was absent or empty: what is in it is ours, and nobody can have read it.
         shutil.rmtree(path, ignore_errors=True)

@@ -31,6 +31,8 @@ KINDS = {
     "class": "text",
     "row_id": "text",
 }
+# What stands for a missing identifier, as pandas and databases write it.
+NO_NAME = (b"", b"nan", b"NaN", b"None", b"null", b"NULL", b"<NA>")
 _TRUE = (b"1", b"t", b"true", b"+1", b"1.0", b"y", b"yes", b"positive", b"+")
 _FALSE = (b"0", b"f", b"false", b"0.0", b"n", b"no")
 _NEGATIVE = (b"-1", b"-1.0", b"negative", b"-")
@@ -170,7 +172,7 @@ def normalise(chunk: Chunk, mapped: Mapped, rules: Rules, where: str, tally: Tal
             check.drop_indices(reason, indices, texts)
     columns: dict[str, np.ndarray] = {"row": np.arange(chunk.first_row, chunk.first_row + rows)}
     columns["object"] = delivered["object"]
-    check.drop("the object identifier is empty", delivered["object"] == b"", None)
+    check.drop("the object identifier is empty", np.isin(delivered["object"], NO_NAME), delivered["object"])
     columns["upper_limit"] = _flags(delivered.get("upper_limit"), rows, check, mapped)
     columns["time"] = _times(delivered["time"], check, mapped)
     _values(delivered, columns, check)
@@ -254,6 +256,11 @@ def _times(delivered: np.ndarray, check: _Check, mapped: Mapped) -> np.ndarray:
             f"{column} is no number", np.array(bad), [_show(delivered[index]) for index in bad]
         )
     check.drop("time is missing or not finite", ~np.isfinite(times), delivered)
+    if delivered.dtype == np.float32 and len(delivered):
+        step = float(np.spacing(np.nanmax(np.abs(delivered))))
+        check.tally.note(
+            f"{check.where}: {column} is float32: times come in steps of {step:.2g} d", len(times)
+        )
     if parse_time_format(rules.time_format)[0] == "days":
         return times
     outside = (times < MJD_RANGE[0]) | (times > MJD_RANGE[1])

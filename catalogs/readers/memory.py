@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, float_texts, make_chunk
 from skytrawl.errors import IngestError
 
 
@@ -29,7 +29,7 @@ def header(source: Any, options: Options) -> Header:
 
 def chunks(source: Any, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     """Rows in chunks of the columns in `kinds`; floats keep their width."""
-    columns = {name: _plain(source[name]) for name in kinds}
+    columns = {name: _plain(source[name], kind) for name, kind in kinds.items()}
     rows = len(next(iter(columns.values()))) if columns else 0
     for start in range(0, rows, options.chunk_rows):
         yield _chunk(
@@ -38,9 +38,7 @@ def chunks(source: Any, kinds: Kinds, options: Options) -> Iterator[Chunk]:
 
 
 def _names(source: Any) -> tuple[str, ...]:
-    if isinstance(source, Mapping):
-        return tuple(source)
-    names = getattr(source, "colnames", None)
+    names = tuple(source) if isinstance(source, Mapping) else getattr(source, "colnames", None)
     if names is None:
         names = getattr(source, "columns", None)
     if names is None:
@@ -48,14 +46,20 @@ def _names(source: Any) -> tuple[str, ...]:
             f"a source is a path, a mapping of column names to arrays, a data frame or an astropy table, not "
             f"{type(source).__name__}"
         )
-    return tuple(str(name) for name in names)
+    if other := [name for name in names if not isinstance(name, str)]:
+        raise IngestError(f"table in memory: a column is called {other[0]!r}: names of columns are texts")
+    return tuple(names)
 
 
-def _plain(column: Any) -> np.ndarray:
+def _plain(column: Any, kind: str) -> np.ndarray:
     if isinstance(column, np.ma.MaskedArray):
         masked: Any = column if column.dtype.kind == "f" else column.astype(object)
         column = masked.filled(np.nan if column.dtype.kind == "f" else "")
-    values = np.asarray(column)
+    # A pandas column of nullable integers as an array is float64, which holds no identifier of 64 bits.
+    nullable = (
+        kind in ("text", "integer") and hasattr(column, "isna") and not isinstance(column.dtype, np.dtype)
+    )
+    values = column.to_numpy(dtype=object, na_value=None) if nullable else np.asarray(column)
     if values.ndim != 1:
         raise IngestError(f"table in memory: columns have one dimension, not the shape {values.shape}")
     return values
@@ -71,6 +75,8 @@ def _chunk(start: int, columns: dict[str, np.ndarray], kinds: Kinds) -> Chunk:
             done[name] = done[name].astype(done[name].dtype.newbyteorder("="), copy=False)
         elif kind == "integer" and values.dtype.kind in "iu":
             done[name] = values.astype(np.int64)
+        elif values.dtype.kind == "f":
+            slow[name] = float_texts(values, name)
         else:
             slow[name] = [_text(value) for value in values.tolist()]
     return make_chunk(start + 1, kinds, slow, done)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.readers.arrow import arrow_bytes
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, make_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, float_texts, make_chunk
 from skytrawl.errors import IngestError
 
 
@@ -92,6 +92,8 @@ def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) 
             done[name] = column.to_numpy(zero_copy_only=False).copy()
         elif kind == "integer" and pa.types.is_integer(column.type) and not column.null_count:
             done[name] = pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False)
+        elif pa.types.is_floating(column.type):
+            slow[name] = float_texts(column.to_numpy(zero_copy_only=False), name)
         elif kind == "text":
             done[name] = arrow_bytes(column)
         else:

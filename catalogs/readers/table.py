@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from skytrawl.errors import IngestError
+
 # Texts (lower case, stripped) that stand for a missing number.
 MISSING = ("", "nan", "-nan", "+nan", "na", "n/a", "null", "none", "--", "\\n", "masked")
 
@@ -120,6 +122,35 @@ def parse_integers(texts: list[str], missing: int = -1) -> tuple[np.ndarray, lis
         except (ValueError, OverflowError):
             bad.append(index)
     return values, bad
+
+
+def float_texts(values: np.ndarray, name: str) -> list[str]:
+    """Texts of floating-point identifiers or codes: whole numbers without a point, NaN as "".
+
+    Tables give whole numbers as floats where some are missing.
+
+    Parameters
+    ----------
+    values : float array of shape (n,)
+    name : str
+        Of the column, for the message.
+
+    Raises
+    ------
+    IngestError
+        If a number is so large that neighbouring whole numbers are one float: different objects would
+        become one.
+    """
+    most = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    if (large := np.abs(values) >= most).any():
+        raise IngestError(
+            f"the column {name!r} holds identifiers as {values.dtype}, which cannot tell numbers beyond "
+            f"{most:.0f} apart (such as {values[large][0]:.0f}): read it as integers or as text"
+        )
+    return [
+        "" if value != value else str(int(value)) if value == value // 1 else str(value)
+        for value in values.tolist()
+    ]
 
 
 def to_bytes(texts: list[str]) -> np.ndarray:

@@ -34,6 +34,7 @@ DROPPED = {
     "band_unknown": ("a,58001,18,0.1,V", "unknown band 'V'"),
     "band_empty": ("a,58001,18,0.1,", "unknown band ''"),
     "object_empty": (",58001,18,0.1,g", "the object identifier is empty"),
+    "object_nan": ("NaN,58001,18,0.1,g", "the object identifier is empty"),
     "duplicate": (GOOD[1], "repeats another row in every column"),
 }
 
@@ -337,6 +338,24 @@ def test_existing_archive_and_failed_ingest(write: Write, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         ingest(write(*GOOD), tmp_path / "two.zarr", survey="ztf", progress=interrupt)
     assert not (tmp_path / "two.zarr").exists()
+
+
+def test_the_archive_of_a_faster_process_stays(write: Write, tmp_path: Path) -> None:
+    path, table = tmp_path / "one.zarr", write(*GOOD)
+
+    def overtaken(stage: str, done: int, total: int) -> None:
+        if stage == "read" and done:
+            ingest(table, path, survey="ztf")
+
+    with pytest.raises(IngestError, match="made by another process"):
+        ingest(table, path, survey="ztf", progress=overtaken)
+    assert Archive.open(path).n_observations == len(GOOD)
+
+
+def test_times_of_float32_are_questioned(take: Take) -> None:
+    table = {"object": ["a"], "mjd": np.array([58001.3], np.float32)}
+    report, _ = take(table | {"mag": [18.0], "magerr": [0.1], "band": ["g"]})
+    assert report.warnings == ("table in memory: mjd is float32: times come in steps of 0.0039 d (1 rows)",)
 
 
 def test_parameters_out_of_their_choices(write: Write, take: Take) -> None:

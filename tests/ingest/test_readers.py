@@ -200,6 +200,34 @@ def test_data_frames_and_astropy_tables(take: Take) -> None:
         take(QTable(good | {"mjd": columns["mjd"] * u.h}))
 
 
+def test_identifiers_in_columns_with_gaps(take: Take, tmp_path: Path) -> None:
+    """Two 64-bit identifiers that are one float64 stay two objects, or are refused."""
+    pd = pytest.importorskip("pandas")
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    names = [2**60, 2**60 + 1, None]
+    rest = {
+        "mjd": [58001.0, 58002.0, 58003.0],
+        "mag": [18.0] * 3,
+        "magerr": [0.1] * 3,
+        "fid": [1.0, 2.0, 3.0],
+    }
+    for kind in ("Int64", pd.ArrowDtype(pa.int64())):
+        report, found = take(pd.DataFrame(rest | {"object": pd.array(names, dtype=kind)}))
+        assert sorted(found["object_id"].tolist()) == names[:2]
+        assert report.dropped == {"the object identifier is empty": 1}
+    for values, ids in (([5.0, 2.0**53 - 1, np.nan], [5, 2**53 - 1]), ([5.0, 2.0**53, np.nan], None)):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        parquet.write_table(pa.table(rest | {"object": pa.array(values)}), path)
+        for source in (path, rest | {"object": np.array(values)}):
+            if ids is not None:
+                assert sorted(take(source)[1]["object_id"].tolist()) == ids
+                continue
+            with pytest.raises(IngestError, match=r"'object' holds identifiers as float64"):
+                take(source)
+
+
 def test_long_chunks_of_every_reader_number_rows_alike(write: Write) -> None:
     path = write(*(f"a,{58000 + i},18,0.1,g" for i in range(1000)))
     kinds = {"mjd": "number"}
