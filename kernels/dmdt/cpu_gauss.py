@@ -4,73 +4,140 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from skytrawl.kernels.dmdt.cpu_cells import dm_cell, dt_cell
-from skytrawl.kernels.dmdt.gauss import REACH, normal_table
+from skytrawl.kernels.dmdt.cpu_cells import UNDECIDED_BASE, dt_buckets, longest_band, row_bases
+from skytrawl.kernels.dmdt.gauss import HALF, POSITION_BITS, REACH, normal_table
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
 
+UNROLL = 4
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _reach(value, variance, vi, of_one, half, steps, origin, scale, top, slopes, lefts, rights):  # type: ignore[no-untyped-def]
+    """Write for each partner its table positions in a unit of dm, and the buckets that it reaches."""
+    for k in range(len(value)):
+        dm = value[k] - vi
+        sigma = np.sqrt(variance[k] + of_one)
+        slopes[k] = steps / sigma
+        # a little more than the table reaches, against rounding
+        away = sigma * (1.001 * half / steps)
+        left = (dm - away - origin) * scale
+        left = left if left > 0.0 else 0.0
+        lefts[k] = np.uint32(np.int32(left if left < top else top))
+        right = (dm + away - origin) * scale
+        right = right if right > 0.0 else 0.0
+        rights[k] = np.uint32(np.int32(right if right < top else top))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _smear(dm, slope, half, first, stop, edges, normal, cumulative, at):  # type: ignore[no-untyped-def]
+    """Add the normal distribution of one pair at the edges first:stop of its row, whose edge 0 is at `at`.
+
+    Blocks of `UNROLL` edges, the last one beyond stop: fewer branches to guess. Return where they end.
+    """
+    bits, mask = np.uint64(POSITION_BITS), np.uint64((1 << POSITION_BITS) - 1)
+    edge = first
+    while edge < stop:
+        for _ in range(UNROLL):
+            position = (edges[edge] - dm) * slope + half
+            position = position if position > 0.0 else 0.0
+            position = position if position < 2.0 * half else 2.0 * half
+            fixed = np.uint64(np.int64(position))
+            node = fixed >> bits
+            step = normal[node, 1] * np.int64(fixed & mask) >> POSITION_BITS
+            cumulative[np.uint64(at + edge)] += normal[node, 0] + step
+            edge += 1
+    return edge
+
 
 @njit(cache=True, nogil=True)
-def _smear(dm, variance, guide, edges, table, reach, sums):  # type: ignore[no-untyped-def]
-    """Add one pair to the cells of its row; sums has no guard cells."""
-    n_dm = len(sums)
-    n_steps = len(table) - 2
-    if variance == 0.0:
-        column = dm_cell(dm, guide) - 1
-        if 0 <= column < n_dm:
-            sums[column] += np.int64(table[n_steps])
-        return
-    if not variance < np.inf:
-        return
-    sigma = np.sqrt(variance)
-    column = max(dm_cell(dm - reach * sigma, guide) - 1, 0)
-    scale = n_steps / (2.0 * reach) / sigma
-    shift = n_steps / 2.0
-    position = min(max((edges[column] - dm) * scale + shift, 0.0), float(n_steps))
-    node = int(position)
-    low = table[node]
-    below = np.int64(low + (position - node) * (table[node + 1] - low))
-    full = np.int64(table[n_steps])
-    while column < n_dm and below < full:
-        column += 1
-        position = min(max((edges[column] - dm) * scale + shift, 0.0), float(n_steps))
-        node = int(position)
-        low = table[node]
-        above = np.int64(low + (position - node) * (table[node + 1] - low))
-        sums[column - 1] += above - below
-        below = above
+def _cells(cumulative, beyond, sums):  # type: ignore[no-untyped-def]
+    """Turn sums at the edges, and of pairs wholly below an edge, into sums in the cells; clear them."""
+    n_rows, n_edges = cumulative.shape[0], sums.shape[1] + 1
+    for row in range(n_rows):
+        full = beyond[row, 0]
+        below = cumulative[row, 0] + full
+        for edge in range(1, n_edges):
+            full += beyond[row, edge]
+            above = cumulative[row, edge] + full
+            sums[row, edge - 1] = above - below
+            below = above
+    cumulative[:] = 0
+    beyond[:] = 0
 
 
-@njit(cache=True, nogil=True)
-def _gaussian_maps(block, dt, dm, table, reach, sums, totals):  # type: ignore[no-untyped-def]
-    time, value, variance, bounds = block.time, block.value, block.variance, block.bounds
-    n_dt = len(dt.edges) - 2
-    edges = dm.edges
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gaussian_maps(  # type: ignore[no-untyped-def]
+    time, value, variance, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases,
+    dt_edges, origin, scale, dm_table, dm_next, dm_edges, normal, half, reach, sums, totals,
+):  # fmt: skip
+    n_dt, n_dm = len(dt_edges) - 1, len(dm_edges) - 2
+    last, top = len(bases) - 1, len(dm_table) - 1.0
+    steps = half / reach
+    full = normal[len(normal) - 1, 0]
+    undecided = np.uint32(UNDECIDED_BASE)
+    longest = longest_band(bounds)
+    buckets, slopes = np.empty(longest, np.uint32), np.empty(longest, np.float64)
+    lefts, rights = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
+    # sums of the distribution at the edges, and how often it has reached 1 before an edge: their differences
+    # are the cells, and a pair touches only the edges near it
+    width = n_dm + 1 + UNROLL
+    padded = np.full(width, np.nan)
+    padded[: n_dm + 1] = dm_edges[: n_dm + 1]
+    cumulative, beyond = np.zeros((n_dt, width), np.int64), np.zeros((n_dt, n_dm + 2), np.int64)
+    flat = cumulative.reshape(-1)
     for o in range(bounds.shape[0]):
-        for key in range(len(block.first)):
-            first, second = block.first[key], block.second[key]
-            within = first == second
-            zero = block.zero_within if within else block.zero_cross
-            start, a1 = bounds[o, first], bounds[o, first + 1]
-            for i in range(bounds[o, second], bounds[o, second + 1]):
-                while start < a1 and time[start] < time[i]:
-                    start += 1
-                j, stop = max(start, i + 1) if within else start, a1
-                if within and block.consecutive:
-                    j, stop = i + 1, min(i + 2, a1)
-                while j < stop:
-                    step = time[j] - time[i]
-                    if step == 0.0:
-                        step = zero
-                    if step >= 0.0:
-                        row = dt_cell(step, dt) - 1
-                        if row >= n_dt and time[j] > time[i]:
-                            break
-                        if 0 <= row < n_dt:
-                            totals[o, key, row] += 1
-                            spread = variance[j] + variance[i]
-                            _smear(value[j] - value[i], spread, dm, edges, table, reach, sums[o, key, row])
-                    j += 1
+        for key in range(len(firsts)):
+            a1 = bounds[o, firsts[key] + 1]
+            start = bounds[o, firsts[key]]
+            within = firsts[key] == seconds[key]
+            zero = zero_within if within else zero_cross
+            for i in range(bounds[o, seconds[key]], bounds[o, seconds[key] + 1]):
+                ti = time[i]
+                end = a1
+                if within and consecutive:
+                    j, end = i + 1, min(i + 2, a1)
+                else:
+                    while start < a1 and time[start] < ti:
+                        start += 1
+                    j = max(start, i + 1) if within else start
+                later, values, spread = time[j:end], value[j:end], variance[j:end]
+                dt_buckets(later, ti, shift, first, last, buckets)
+                _reach(
+                    values,
+                    spread,
+                    value[i],
+                    variance[i],
+                    half,
+                    steps,
+                    origin,
+                    scale,
+                    top,
+                    slopes,
+                    lefts,
+                    rights,
+                )
+                for k in range(len(later)):
+                    row = np.int64(bases[buckets[k]])
+                    if later[k] == ti:
+                        if zero < 0.0:
+                            continue
+                        row = np.searchsorted(dt_edges, zero, side="right")
+                    elif row == undecided:
+                        row = np.searchsorted(dt_edges, later[k] - ti, side="right")
+                    row -= 1
+                    if row < 0 or row >= n_dt:
+                        continue
+                    totals[o, key, row] += np.uint32(1)
+                    dm = values[k] - value[i]
+                    slope = slopes[k]
+                    if slope == np.inf:
+                        beyond[row, np.searchsorted(dm_edges[: n_dm + 1], dm, side="right")] += full
+                    elif slope > 0.0:
+                        edge, stop = dm_table[lefts[k]], dm_next[rights[k]]
+                        stop = _smear(dm, slope, half, edge, stop, padded, normal, flat, row * width)
+                        beyond[row, min(stop, n_dm + 1)] += full
+            _cells(cumulative, beyond, sums[o, key])
 
 
 def gaussian_maps(
@@ -79,5 +146,10 @@ def gaussian_maps(
     """Smear pairs per object, key and cell, in fixed point; and count them per row."""
     shape = (block.bounds.shape[0], len(block.first), len(dt.edges) - 2, len(dm.edges) - 2)
     sums, totals = np.zeros(shape, np.int64), np.zeros(shape[:3], np.uint32)
-    _gaussian_maps(block, dt, dm, normal_table(), REACH, sums, totals)
+    _gaussian_maps(
+        block.time, block.value, block.variance, block.bounds, block.first, block.second, block.consecutive,
+        block.zero_within, block.zero_cross, dt.fine_shift, dt.fine_first, row_bases(dt.fine, 1),
+        dt.edges[:-1], dm.origin, dm.scale, dm.table, np.append(dm.table[1:], len(dm.edges) - 1), dm.edges,
+        normal_table(), HALF, REACH, sums, totals,
+    )  # fmt: skip
     return sums, totals

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
 from skytrawl.kernels.dmdt.cpu_score import NO_PAIR
-from skytrawl.kernels.dmdt.gauss import N_STEPS, REACH, normal_table
+from skytrawl.kernels.dmdt.gauss import HALF, REACH, normal_table
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
 
@@ -198,8 +198,8 @@ def gaussian_maps(
     more = (
         on.put(block.variance),
         on.put(normal_table()),
-        np.int64(N_STEPS),
-        np.float64(REACH),
+        np.float64(HALF),
+        np.float64(HALF / REACH),
         sums,
         totals,
     )

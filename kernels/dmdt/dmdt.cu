@@ -15,6 +15,7 @@ typedef unsigned int u32;
 
 #define FRACTION_BITS 40
 #define MASK ((i64(1) << FRACTION_BITS) - 1)
+#define POSITION_BITS 16
 #define CHUNK 1024  // so many packed values fit into 64 bits
 #define NO_PAIR 0x7fffffffffffffffLL
 #define ITEM 6  // numbers a work item: key, i0, i1, a0, a1, slot of its output
@@ -136,42 +137,41 @@ extern "C" __global__ void __launch_bounds__(LARGEST_BLOCK) dmdt_accumulate(GRID
                dm_last, dm_table, dm_edges, stride, in_shared, out);
 }
 
-// The normal distribution at a node position, from the table, in fixed point.
-__device__ __forceinline__ i64 normal(double position, double n_steps, const double* __restrict__ table) {
-    position = fmin(fmax(position, 0.0), n_steps);
-    const i64 node = (i64)position;
-    const double low = table[node];
-    return (i64)(low + (position - (double)node) * (table[node + 1] - low));
+// The normal distribution at a position of the table, in fixed point: nodes and steps to the next node.
+__device__ __forceinline__ i64 normal(double position, double end, const i64* __restrict__ table) {
+    const i64 fixed = (i64)fmin(fmax(position, 0.0), end);
+    const i64* node = table + 2 * (fixed >> POSITION_BITS);
+    return node[0] + (node[1] * (fixed & ((1 << POSITION_BITS) - 1)) >> POSITION_BITS);
 }
 
 extern "C" __global__ void __launch_bounds__(LARGEST_BLOCK, 4)
-    dmdt_gaussian_maps(GRID_PARAMETERS, const double* __restrict__ variance, const double* __restrict__ table,
-                       i64 n_steps, double reach, u64* sums, u32* totals) {
+    dmdt_gaussian_maps(GRID_PARAMETERS, const double* __restrict__ variance, const i64* __restrict__ table,
+                       double half, double steps_by_reach, u64* sums, u32* totals) {
     const Rules rules = {consecutive, zero_within, zero_cross};
     const i64* item = items + i64(blockIdx.x) * ITEM;
     const i64 n_dm = stride - 2;
-    const double steps = (double)n_steps, half = steps / 2.0;
-    const i64 full = (i64)table[n_steps];
+    const double end = 2.0 * half;
+    const i64 full = table[2 * ((i64)end >> POSITION_BITS)];
     for_pairs(time, item, is_within[item[0]] != 0, rules, [&](i64 i, i64 j, double dt) {
         const i64 row = dt_cell(dt, shift, first, last, dt_table, dt_edges) - 1;
         if (row < 0 || row >= n_dt) return;
         atomicAdd(&totals[item[5] * n_dt + row], 1u);
         u64* mine = sums + (item[5] * n_dt + row) * n_dm;
         const double dm = value[j] - value[i], spread = variance[j] + variance[i];
-        if (spread == 0.0) {
+        const double slope = steps_by_reach / sqrt(spread);
+        if (slope > 1.7976931348623157e308) {  // no error: one cell
             const i64 column = dm_cell(dm, origin, scale, dm_last, dm_table, dm_edges) - 1;
             if (column >= 0 && column < n_dm) atomicAdd(&mine[column], u64(full));
             return;
         }
-        if (!(spread <= 1.7976931348623157e308)) return;
-        const double sigma = sqrt(spread);
-        const double slope = steps / (2.0 * reach) / sigma;
-        i64 column = dm_cell(dm - reach * sigma, origin, scale, dm_last, dm_table, dm_edges) - 1;
+        if (!(slope > 0.0)) return;  // infinite error: nothing anywhere
+        i64 column = dm_cell(dm - half / slope, origin, scale, dm_last, dm_table, dm_edges) - 1;
         if (column < 0) column = 0;
-        i64 below = normal((dm_edges[column] - dm) * slope + half, steps, table);
+        if (column > n_dm) return;
+        i64 below = normal((dm_edges[column] - dm) * slope + half, end, table);
         while (column < n_dm && below < full) {
             ++column;
-            const i64 above = normal((dm_edges[column] - dm) * slope + half, steps, table);
+            const i64 above = normal((dm_edges[column] - dm) * slope + half, end, table);
             if (above != below) atomicAdd(&mine[column - 1], u64(above - below));
             below = above;
         }
