@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.results import ResultsStore
 from skytrawl.catalogs.runs import Run
 from skytrawl.catalogs.sidecars import (
@@ -154,7 +155,7 @@ class Query:
             Degrees (ICRS). Right ascension wraps; the rim belongs to the cone; 180 or more is the
             whole sky.
         columns : sequence of str, optional
-            All if left out.
+            All if left out; ``separation`` comes always.
 
         Returns
         -------
@@ -174,7 +175,7 @@ class Query:
             raise ParameterError(
                 f"cone({ra}, {dec}, {radius}): need finite degrees with -90 <= dec <= 90 and radius >= 0"
             )
-        wanted = self._wanted(columns)
+        wanted = self._wanted(None if columns is None else [name for name in columns if name != "separation"])
         partitions, rows, distances = [], [], []
         for partition, start, stop in self._near(ra, dec, radius):
             place = self.run.read(partition, ("ra", "dec"), slice(start, stop))

@@ -60,6 +60,11 @@ class Lazy(click.Group):
         except BrokenPipeError:  # `skytrawl query ... | head`
             sys.stderr.close()
             ctx.exit(0)
+        except OSError as error:  # no permission, a full disk, a scheduler that does not answer
+            if os.environ.get("SKYTRAWL_TRACEBACK"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -151,8 +156,8 @@ _CLUSTER: list[click.Parameter] = [
         show_default=True,
         help="'local' (processes), 'threads' (inside this process) or a scheduler address.",
     ),
-    click.Option(["--workers"], type=int, help="Worker processes.  [default: one a core]"),
-    click.Option(["--threads"], type=int, help="Threads of each worker.  [default: 1]"),
+    click.Option(["--workers"], type=click.IntRange(1), help="Worker processes.  [default: one a core]"),
+    click.Option(["--threads"], type=click.IntRange(1), help="Threads of each worker.  [default: 1]"),
 ]
 _VERSION = click.Option(["--version"], type=int, help="Version of the archive.  [default: the latest]")
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON for machines.")
@@ -209,17 +214,23 @@ run = JobGroup(
         _VERSION,
         click.Option(["--retry-failed"], is_flag=True, help="Take only partitions that failed before."),
         click.Option(["--replace"], is_flag=True, help="Start anew where parameters changed."),
-        click.Option(["--retries"], type=int, default=2, show_default=True, help="Retries of a partition."),
+        click.Option(
+            ["--retries"],
+            type=click.IntRange(0),
+            default=2,
+            show_default=True,
+            help="Retries of a partition.",
+        ),
         click.Option(
             ["--stall-seconds"],
-            type=float,
+            type=click.FloatRange(0, min_open=True),
             default=1800.0,
             show_default=True,
             help="Give a task up after so long. [s]",
         ),
         click.Option(
             ["--split-seconds"],
-            type=float,
+            type=click.FloatRange(0, min_open=True),
             default=60.0,
             show_default=True,
             help="Split partitions that would take longer. [s]",

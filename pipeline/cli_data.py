@@ -53,7 +53,7 @@ from skytrawl.errors import NotAnArchiveError
 )
 @click.option(
     "--partition-observations",
-    type=int,
+    type=click.IntRange(1),
     default=4_000_000,
     show_default=True,
     help="Most observations of a partition, the unit of work.",
@@ -192,8 +192,8 @@ def _words(value: Any) -> str:
     show_default=True,
     help="New folder for archive, reference, scores and figure.",
 )
-@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
-@click.option("--top", type=int, default=20, show_default=True, help="Rows of the table.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: one a core]")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of the table.")
 def demo(out: str, workers: int | None, top: int) -> None:
     """Rank real light curves by how odd they are: the whole way from tables to a figure, in a minute."""
     from skytrawl.demo import run_demo

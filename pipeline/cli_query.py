@@ -15,7 +15,7 @@ SHOWN = 9
 @click.command(name="query")
 @click.argument("results", type=click.Path())
 @click.option("--job", help="Job to ask, where the store holds several.")
-@click.option("--top", type=int, help="The N most interesting objects.  [default: 20]")
+@click.option("--top", type=click.IntRange(1), help="The N most interesting objects.  [default: 20]")
 @click.option("--by", help="Score to rank or flag by.  [default: the job's only ranked score]")
 @click.option(
     "--cone",
@@ -72,6 +72,10 @@ def query(results: str, **words: Any) -> None:
         title = f"top {words['top'] or 20} by {by}"
         columns = opened.top(words["top"] or 20, words["by"], columns=names)
     _deliver(title, columns, opened, words)
+    if words["flagged"] and words["threshold"] is None and not len(next(iter(columns.values()))):
+        from skytrawl.console import say
+
+        say("no object is flagged by the threshold of the run; give another one with --threshold")
 
 
 def _flagged(opened: Any, words: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def _deliver(title: str, columns: dict[str, Any], opened: Any, words: dict[str, 
 
         show_json({"columns": columns, "units": opened.units(), "partitions_missing": opened.missing})
     else:
-        _show(title, columns, opened, words["columns"] is None)
+        _show(title, columns, opened, not words["columns"])
 
 
 def _show(title: str, columns: dict[str, Any], opened: Any, choose: bool) -> None:

@@ -49,7 +49,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
     from skytrawl.deploy.local import connect
     from skytrawl.runner import run
 
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArchiveError(f"{out} exists and is not empty: remove it, or choose another folder with --out")
     started = time.perf_counter()
     demo = demo_sources()

@@ -111,6 +111,10 @@ def test_finished_run_is_skipped_and_changed_parameters_are_named(stores: Path) 
         (["ingest", "absent.csv", "x.zarr", "--survey", "zft"], 1, "ztf"),
         (["ingest", "absent.csv", "x.zarr", "--survey", "ztf", "--column", "time"], 1, "time=mjd"),
         (["query", "x", "--top", "3", "--object", "1"], 2, "one question"),
+        (["query", "x", "--top", "0"], 2, "x>=1"),
+        (["run", "dmdt-score", "a", "b", "--workers", "0"], 2, "x>=1"),
+        (["demo", "--out", "table.csv"], 1, "table.csv exists"),
+        (["ingest", "table.csv", "table.csv/x.zarr", "--survey", "ztf"], 1, "table.csv"),
         (["nonsense"], 2, "No such command"),
     ],
 )
@@ -118,10 +122,23 @@ def test_mistakes_get_one_clear_message(
     words: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("object,mjd,mag,magerr,band\na,58001,18,0.1,g\n")
     answer = skytrawl(*words)
     assert answer.exit_code == code
     assert says in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_a_run_without_threshold_says_why_nothing_is_flagged(stores: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.zarr"
+    words = ["run", "dmdt-score", stores / "archive.zarr", out, "--cluster", "threads"]
+    assert skytrawl(*words, "--reference", stores / "reference.zarr").exit_code == 0
+    answer = skytrawl("query", out, "--flagged", "--csv")
+    assert answer.stdout == ""
+    assert "no object is flagged" in answer.stderr
+    everything = skytrawl("query", out, "--flagged", "--threshold", 1e9, "--csv")
+    assert len(everything.stdout.splitlines()) > 10
+    assert "no object" not in everything.stderr
 
 
 def test_stores_given_in_the_wrong_place(stores: Path) -> None:

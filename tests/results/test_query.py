@@ -8,6 +8,7 @@ import pytest
 from conftest_results import Filled, fill, make_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from skytrawl.catalogs.query import SidecarWarning, open_query
 from skytrawl.catalogs.sidecars import cap_around, finalise, refresh, unit_vectors
 from skytrawl.errors import CorruptShardError, NoPositionsError, ObjectNotFoundError, ParameterError
@@ -254,6 +255,11 @@ def test_store_without_positions(tmp_path: Path) -> None:
     with pytest.raises(NoPositionsError, match="no sky positions"):
         query.cone(1, 2, 3)
     assert len(query.top(3, "power")["object_id"]) == 3
+
+
+def test_the_separation_may_be_named(filled: Filled) -> None:
+    query = open_query(filled.store.path)
+    assert list(query.cone(0, 0, 180, columns=["separation", "object_id"])) == ["object_id", "separation"]
 
 
 @pytest.mark.parametrize("cone", [(0, 91, 1), (0, 0, -1), (np.nan, 0, 1), (0, 0, np.inf)])
