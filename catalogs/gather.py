@@ -147,7 +147,13 @@ def band_codes(
 
 
 def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> None:
-    """Positions and classes from a table of objects."""
+    """Positions and classes from a table of objects.
+
+    Raises
+    ------
+    IngestError
+        If the table lacks columns or rows, or holds what is no position in degrees.
+    """
     (source,) = readers.sources_of(objects)
     where = readers.source_name(source)
     found, header = readers.find_reader(source, read.options)
@@ -156,9 +162,10 @@ def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> 
         role: next((lower[name] for name in (role, *USUAL[role]) if name in lower), "")
         for role in ("object", "ra", "dec", "class")
     }
-    if not mapped["object"] or not any(mapped[role] for role in ("ra", "class")):
+    lone = bool(mapped["ra"]) != bool(mapped["dec"])
+    if not mapped["object"] or lone or not (mapped["ra"] or mapped["class"]):
         raise IngestError(
-            f"{where}: a table of objects needs a column object and any of ra, dec, class; it has "
+            f"{where}: a table of objects needs a column object and class, or ra and dec, or all; it has "
             f"{', '.join(header.names)}"
         )
     kinds = {name: KINDS[role] for role, name in mapped.items() if name}
@@ -170,6 +177,7 @@ def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> 
         for role, name in mapped.items()
         if name
     }
+    _check_positions(chunks, table, where)
     unique, inverse = np.unique(rows["object"], return_inverse=True)
     named, first = np.unique(table["object"], return_index=True)
     place = np.minimum(np.searchsorted(named, unique), len(named) - 1)
@@ -182,8 +190,30 @@ def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> 
             old = np.full(len(inverse), _DEFAULTS[role])
         new = table[role][first[place]]
         rows[role] = np.where(known[inverse], new[inverse], old)
+    if repeated := len(table["object"]) - len(named):
+        read.warnings.append(f"{repeated} rows of {where} repeat an object: its first row is taken")
     unused = len(named) - int(known.sum())
     if unused:
         read.warnings.append(f"{unused} objects of {where} have no observations and are left out")
     if not known.all():
         read.warnings.append(f"{int((~known).sum())} objects are not in {where}")
+
+
+def _check_positions(chunks: Sequence[readers.Chunk], table: dict[str, np.ndarray], where: str) -> None:
+    """Refuse rows of a table of objects that are no positions; missing ones (NaN) are none."""
+    faults = [
+        (chunk.first_row + int(index), f"{text!r}: {reason}")
+        for chunk in chunks
+        for reason, indices, texts in chunk.rejected
+        for index, text in zip(indices, texts, strict=True)
+    ]
+    for role, low, high in (("ra", 0.0, 360.0), ("dec", -90.0, 90.0)):
+        values = table.get(role, np.zeros(0))
+        wrong = np.flatnonzero((values < low) | (values > high))
+        faults += [(int(row) + 1, f"{role} is {values[row]:g}") for row in wrong]
+    if faults:
+        row, what = min(faults)
+        raise IngestError(
+            f"{where}, row {row}: {what} ({len(faults)} such rows). Positions are degrees, ra 0 to 360 "
+            "and dec -90 to 90: repair or remove these rows"
+        )

@@ -20,6 +20,7 @@ from skytrawl.catalogs.readers.table import Options
 from skytrawl.catalogs.report import IngestReport
 from skytrawl.catalogs.rows import EXAMPLES, Rules
 from skytrawl.catalogs.surveys import Survey, load_survey
+from skytrawl.catalogs.surveys.description import EXPOSURE_POINTS
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS, ArchiveWriter, slots_for
 from skytrawl.errors import ArchiveError, IngestError, ParameterError
 
@@ -148,6 +149,7 @@ def ingest(
         photometry=(curves["photometry"], schema.PHOTOMETRY),
         time_scale=(times["scale"], schema.SCALES),
         reference_position=(times["reference_position"], schema.REFERENCE_POSITIONS),
+        exposure_point=(times["exposure_point"], EXPOSURE_POINTS),
     )
     if partition_observations < 1:
         raise ParameterError(f"partition_observations={partition_observations} must be at least 1")

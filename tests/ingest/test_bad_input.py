@@ -321,6 +321,26 @@ def test_table_of_objects(write: Write, take: Take) -> None:
     assert any("1 objects are not in" in warning for warning in report.warnings)
     with pytest.raises(IngestError, match="needs a column object"):
         take(write(*GOOD), objects=write("1", header="period", name="other.csv"))
+    with pytest.raises(IngestError, match="needs a column object"):
+        take(write(*GOOD), objects=write("a,1", header="object,ra", name="lone.csv"))
+
+
+@pytest.mark.parametrize(
+    ("place", "says"), [("400,5", "ra is 400"), ("4,95", "dec is 95"), ("12:00:00,5", "'12:00:00': ra is no")]
+)
+def test_table_of_objects_without_positions_on_the_sky(
+    write: Write, take: Take, use_pyarrow: bool, place: str, says: str
+) -> None:
+    objects = write("b,1,2", f"a,{place}", header="object,ra,dec", name="objects.csv")
+    with pytest.raises(IngestError, match=rf"objects.csv, row 2: {says}"):
+        take(write(*GOOD), objects=objects, use_pyarrow=use_pyarrow)
+
+
+def test_table_of_objects_that_repeats_one(write: Write, take: Take) -> None:
+    objects = write("a,1,2", "a,3,4", header="object,ra,dec", name="objects.csv")
+    report, found = take(write(*GOOD), objects=objects)
+    assert found["ra"][found["object_id"].tolist().index(b"a")] == 1
+    assert any("1 rows of" in warning and "first row is taken" in warning for warning in report.warnings)
 
 
 def test_existing_archive_and_failed_ingest(write: Write, tmp_path: Path) -> None:
@@ -365,6 +385,7 @@ def test_parameters_out_of_their_choices(write: Write, take: Take) -> None:
         {"photometry": "relative"},
         {"time_format": "unix"},
         {"time_scale": "gps"},
+        {"exposure_point": "noon"},
         {"partition_observations": 0},
         {"bands": ["r", "R"]},
     ):

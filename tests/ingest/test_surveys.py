@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skytrawl.catalogs.ingest import ingest
 from skytrawl.catalogs.surveys import Survey, list_surveys, load_survey
-from skytrawl.errors import SchemaError
+from skytrawl.errors import IngestError, SchemaError
 
 BANDS = {
     "ztf": ("g", "r", "i"),
@@ -51,6 +52,13 @@ def test_zero_point_of_a_nanojansky() -> None:
 def test_names_of_a_filter(mark: str, name: str | None) -> None:
     band = load_survey("ztf").band(mark)
     assert (band.name if band else None) == name
+
+
+def test_total_fluxes_are_no_guess_for_differences() -> None:
+    """The only flux of a table is not taken for what the survey's photometry kind does not say."""
+    columns = {"diaObjectId": [1], "midpointMjdTai": [60000.0], "scienceFlux": [1.0], "scienceFluxErr": [0.1]}
+    with pytest.raises(IngestError, match=r"value \(flux\): name it"):
+        ingest(columns | {"band": ["g"]}, "never.zarr", survey="lsst")
 
 
 def test_every_file_cites_its_source() -> None:
