@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from skytrawl.catalogs import export, match
 from skytrawl.catalogs.query import Query, normal_id
 from skytrawl.catalogs.results_view import untouched

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.catalogs import schema
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.shards import SlotFile

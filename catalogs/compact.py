@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.shards import SlotFile
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.writer import store_attrs
 from skytrawl.errors import ArchiveError
-from xarray.backends import BackendArray, BackendEntrypoint
-from xarray.core import indexing
 
 __all__ = ["SkytrawlBackend", "SlotArray", "SlotTable", "archive_datasets", "archive_tree"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+
 from skytrawl.errors import BackendUnavailableError, ParameterError
 
 if TYPE_CHECKING:

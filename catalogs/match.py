@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from skytrawl.catalogs.runs import missing_value, unknown
 from skytrawl.errors import ArchiveMismatchError, ParameterError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from skytrawl.catalogs.runs import FORMAT, Run, group, inner_rows, missing_value, unknown
 from skytrawl.catalogs.shards import SlotFile, SlotLayout
 from skytrawl.catalogs.storage import Storage
@@ -25,6 +26,7 @@ from skytrawl.errors import (
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from skytrawl.catalogs.archive import Archive
     from skytrawl.catalogs.schema import Variable
 
@@ -256,8 +258,9 @@ def open_results(
     ArchiveMismatchError
         If it belongs to another archive.
     """
-    import skytrawl.catalogs.accessor  # noqa: F401  (registers .skytrawl)
     import xarray as xr
+
+    import skytrawl.catalogs.accessor  # noqa: F401  (registers .skytrawl)
     from skytrawl.catalogs.compact import SkytrawlBackend
 
     store = ResultsStore(path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from skytrawl.catalogs.compact import SlotArray, SlotTable, variable_of
 from skytrawl.catalogs.results import ResultsStore
 from skytrawl.catalogs.runs import Run

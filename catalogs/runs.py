@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.ledger import Failures, Ledger
 from skytrawl.catalogs.shards import SlotFile
 from skytrawl.catalogs.storage import Storage

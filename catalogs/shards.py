@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.codecs import Coder, crc32c, fill_value, pipeline
 from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ArchiveError, CorruptShardError

@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.runs import Run
 from skytrawl.errors import NoPositionsError
 

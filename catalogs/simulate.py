@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.sky import N_CELLS, healpix_of, positions_of
 from skytrawl.catalogs.versions import Version

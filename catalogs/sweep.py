@@ -4,6 +4,7 @@ import json
 import time
 
 import numpy as np
+
 from skytrawl.catalogs import versions
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.writer import read_attrs

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs import schema
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.block import structure_issues

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.shards import SLOTS
 from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ArchiveError, VersionConflictError

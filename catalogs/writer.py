@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs import schema, versions
 from skytrawl.catalogs.block import Block, structure_issues
 from skytrawl.catalogs.shards import SlotFile, SlotLayout

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.archive import ArchiveWriter, Block
 from skytrawl.catalogs.sky import N_CELLS, healpix_of, positions_of
 

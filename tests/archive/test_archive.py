@@ -11,6 +11,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skytrawl.catalogs.archive import Archive, Block, archive_of, open_archive
 from skytrawl.catalogs.block import sort_rows
 from skytrawl.catalogs.writer import ArchiveWriter, group_metadata, slots_for

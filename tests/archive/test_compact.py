@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skytrawl.catalogs import versions
 from skytrawl.catalogs.archive import Archive, ArchiveWriter, Block, open_archive
 from skytrawl.catalogs.compact import SlotArray, SlotTable, variable_of

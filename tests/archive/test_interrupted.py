@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from skytrawl.catalogs.archive import Archive, ArchiveWriter
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.sweep import sweep

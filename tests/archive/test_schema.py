@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.codecs import CODECS
 from skytrawl.catalogs.schema import REQUIRED, VARIABLES, attributes, check_dtypes, full_name
 from skytrawl.errors import SchemaError

@@ -10,6 +10,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from skytrawl.catalogs.codecs import CODECS, Coder, pipeline
 from skytrawl.catalogs.shards import SlotFile, SlotLayout
 from skytrawl.catalogs.storage import Storage

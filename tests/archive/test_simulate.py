@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.simulate import simulate_archive
 from skytrawl.catalogs.sky import N_CELLS, hash_of, healpix_of, positions_of

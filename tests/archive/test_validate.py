@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from skytrawl.catalogs import versions
 from skytrawl.catalogs.archive import Archive, ArchiveWriter
 from skytrawl.catalogs.sky import order_key

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skytrawl.catalogs.archive import Archive, ArchiveWriter, Block
 from skytrawl.catalogs.ledger import Entry
 from skytrawl.catalogs.results import ResultsStore

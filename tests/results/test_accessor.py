@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest_results import Filled, fill, make_archive
+
 from skytrawl.catalogs.query import open_query
 from skytrawl.catalogs.results import open_results
 from skytrawl.errors import ArchiveMismatchError, NoPositionsError, ObjectNotFoundError, ParameterError

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest_results import Filled
+
 from skytrawl.catalogs import export
 from skytrawl.catalogs.query import open_query
 from skytrawl.catalogs.results import open_results
@@ -96,6 +97,7 @@ def test_long_tables_are_written_in_pieces(
     filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyarrow import parquet
+
     from skytrawl.catalogs import accessor
 
     monkeypatch.setattr(accessor, "BLOCK_ROWS", 50)

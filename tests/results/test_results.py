@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 import zarr
 from conftest_results import COORDS, PARAMETERS, PROVENANCE, TAILS, VARIABLES, Filled, fill, make_archive
+
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.results import ResultsStore, open_results
 from skytrawl.catalogs.runs import Run, inner_rows, missing_value, values_hash
@@ -136,6 +137,7 @@ def test_replace_makes_the_new_run_current_and_sweep_removes_the_old(filled: Fil
 
 def test_continuing_takes_a_later_version(tmp_path: Path) -> None:
     from conftest_results import entry
+
     from skytrawl.catalogs.archive import ArchiveWriter, Block
 
     archive = make_archive(tmp_path / "a", [10, 12])
