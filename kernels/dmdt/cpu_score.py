@@ -30,7 +30,7 @@ def _slot(dt, dm, dt_edges, row_slots, edges):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _score(  # type: ignore[no-untyped-def]
     key, time, value, bounds, first_band, second_band, consecutive, zero, shift, first, fine, dt_edges,
-    row_slots, origin, scale, top, slots, edges, packed, sums, worst,
+    row_slots, rows, slots, edges, packed, sums, worst,
 ):  # fmt: skip
     """Score the pairs of one key for all objects.
 
@@ -39,9 +39,10 @@ def _score(  # type: ignore[no-untyped-def]
     for.
     """
     last = len(fine) - 2
-    buckets = np.empty(CHUNK, np.uint32)
+    buckets, found = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint32)
     within = first_band == second_band
-    search, outside, edge = np.uint32(SEARCH), np.uint32(OUTSIDE), np.uint32(EDGE)
+    search, edge = np.uint32(SEARCH), np.uint32(EDGE)
+    one, two, four = np.uint32(1), np.uint32(2), np.uint32(4)
     for o in range(bounds.shape[0]):
         a1 = bounds[o, first_band + 1]
         start = bounds[o, first_band]
@@ -69,37 +70,49 @@ def _score(  # type: ignore[no-untyped-def]
                 dt_buckets(later, ti, shift, first, last, buckets)
                 if later[0] == ti:
                     buckets[0] = last + 1
-                # sums of this loop alone stay in registers
-                some, marked = np.int64(0), np.int64(0)
+                # pairs outside the dt range come first or last
+                begin, inside = 0, len(later)
                 for k in range(len(later)):
                     dm = values[k] - vi
                     row = fine[buckets[k]]
-                    if row >= edge:
-                        row = np.uint32(row - edge)
-                        row = np.uint32(row + np.uint32(later[k] - ti >= dt_edges[row]))
-                    if row < search:
-                        y = (dm - origin[row]) * scale[row]
-                        y = y if y > 0.0 else 0.0
-                        cell = np.int64(y if y < top[row] else top[row])
-                        slot = np.uint32(slots[row] + np.uint32(cell))
-                        # added, not branched upon: it is true for every other pair
-                        slot = np.uint32(slot + np.uint32(dm >= edges[slot]))
-                    elif row == outside:
-                        ignored += 1
-                        continue
-                    else:
+                    if row >= search:
                         dt = later[k] - ti
-                        found = _slot(zero if dt == 0.0 else dt, dm, dt_edges, row_slots, edges)
-                        if found < 0:
-                            ignored += 1
+                        if row >= edge:
+                            row = np.uint32(row - edge)
+                            row = np.uint32(row + np.uint32(dt >= dt_edges[(row >> two) + one]) * four)
+                        else:
+                            slot = -1
+                            if row == search:
+                                slot = _slot(zero if dt == 0.0 else dt, dm, dt_edges, row_slots, edges)
+                            if slot >= 0:
+                                found[k] = np.uint32(slot)
+                            elif begin == k:
+                                begin += 1
+                            else:
+                                inside = k
+                                break
                             continue
-                        slot = np.uint32(found)
-                    q = packed[slot]
+                    y = (dm - rows[row]) * rows[row + one]
+                    y = y if y > 0.0 else 0.0
+                    cell = np.int64(y if y < rows[row + two] else rows[row + two])
+                    slot = np.uint32(slots[row] + np.uint32(cell))
+                    # added, not branched upon: it is true for every other pair
+                    found[k] = np.uint32(slot + np.uint32(dm >= edges[slot]))
+                # a loop of its own, which is vectorised
+                mine = found[begin:inside]
+                some, marked, lowest = np.int64(0), np.int64(0), np.int64(NO_PAIR)
+                for k in range(len(mine)):
+                    q = packed[mine[k]]
                     some += q
                     marked += q & 1
-                    if q < least:
-                        least = q
-                        worst[o, 0], worst[o, 1], worst[o, 2], worst[o, 3] = q, key, j + k, i
+                    lowest = min(lowest, q)
+                if lowest < least:
+                    least = lowest
+                    k = begin
+                    while packed[found[k]] != least:
+                        k += 1
+                    worst[o, 0], worst[o, 1], worst[o, 2], worst[o, 3] = least, key, j + k, i
+                ignored += len(later) - len(mine)
                 partial += some
                 penalised += marked
                 n_pairs += len(later)
@@ -135,30 +148,37 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
     worst[:, 0] = NO_PAIR
     ref = reference
     top = np.diff(ref.dm_table_start) - 1.0
+    # four numbers a row, side by side, because the loop has few registers
+    rows = np.stack([ref.dm_origin, ref.dm_scale, top, top], axis=1)
     for key, (first, second) in enumerate(zip(block.first, block.second, strict=True)):
-        begin, stop = ref.row_start[key], ref.row_start[key + 1]
+        of_key = slice(ref.row_start[key], ref.row_start[key + 1])
         fine = ref.fine[ref.fine_start[key] : ref.fine_start[key + 1]]
-        codes = np.where(ref.dm_identity[begin:stop], np.arange(1, stop - begin + 1), SEARCH)
-        # the last code serves UNDECIDED, which is -1, and one more bucket for simultaneous pairs
-        codes = np.concatenate(([OUTSIDE], codes, [OUTSIDE, SEARCH]))
-        rows = codes[np.append(fine, -1)]
-        # an edge inside a bucket between two rows with equal cells: one comparison finds the row
-        for bucket in np.flatnonzero(fine == UNDECIDED):
-            row = fine[bucket - 1] if bucket > 0 else -1
-            if (
-                1 <= row < stop - begin
-                and fine[bucket + 1] == row + 1
-                and np.all(codes[row : row + 2] < SEARCH)
-            ):
-                rows[bucket] = EDGE + row
-        # the arrays of rows start at the row below the first
-        of_rows = np.maximum(np.arange(begin - 1, stop), 0)
         _score(
             key, block.time, block.value, block.bounds, first, second, block.consecutive,
             block.zero_within if first == second else block.zero_cross,
-            ref.fine_shift[key], ref.fine_first[key], rows.astype(np.uint32),
+            ref.fine_shift[key], ref.fine_first[key], _row_codes(fine, ref.dm_identity[of_key]),
             ref.dt_edges[ref.edge_start[key] : ref.edge_start[key + 1] - 1],
-            ref.slot_start[begin : stop + 1], ref.dm_origin[of_rows], ref.dm_scale[of_rows], top[of_rows],
-            ref.slot_start[of_rows].astype(np.uint32), ref.dm_edges, ref.packed, sums, worst,
+            ref.slot_start[of_key.start : of_key.stop + 1], rows[of_key].ravel(),
+            np.repeat(ref.slot_start[of_key], 4).astype(np.uint32), ref.dm_edges, ref.packed, sums, worst,
         )  # fmt: skip
     return sums, worst
+
+
+def _row_codes(fine: NDArray[np.int64], equal_cells: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Return for each fine bucket 4 times its row, or what to do instead, and one bucket of SEARCH.
+
+    Rows without equal cells are searched. EDGE + 4 row says that one edge, that after the row, lies inside the
+    bucket: one comparison decides between the row and the next.
+    """
+    n_rows = len(equal_cells)
+    codes = np.where(equal_cells, 4 * np.arange(n_rows), SEARCH)
+    # edges at or below: 0 and n_rows + 1 are outside; UNDECIDED is -1, the last code
+    codes = np.concatenate(([OUTSIDE], codes, [OUTSIDE, SEARCH]))
+    out = codes[np.append(fine, UNDECIDED)]
+    at = np.flatnonzero(fine == UNDECIDED)
+    at = at[at > 0]
+    before, after = fine[at - 1], fine[at + 1]
+    simple = (before > 0) & (before < n_rows) & (after == before + 1)
+    simple &= (codes[before] < SEARCH) & (codes[after] < SEARCH)
+    out[at[simple]] = EDGE + codes[before[simple]]
+    return out.astype(np.uint32)

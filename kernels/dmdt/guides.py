@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skytrawl.errors import ParameterError
 
 LARGEST_TABLE = 1 << 14
-LARGEST_FINE_TABLE = 1 << 12  # stays in the first-level cache beside the histogram
+LARGEST_FINE_TABLE = 1 << 13  # stays in the first-level cache beside the histogram
 UNDECIDED = -1
 LARGEST_EDGE = 1e300  # differences of edges must not overflow
 
