@@ -58,13 +58,51 @@ def parse_key(key: str | Sequence[str], bands: Sequence[str]) -> BandPair:
     return (parts[0], parts[-1])
 
 
-def parse_keys(keys: Sequence[str | Sequence[str]], bands: Sequence[str]) -> tuple[BandPair, ...]:
-    """Read several keys; none given means all of `default_keys`. A key that comes twice is an error."""
-    parsed = tuple(parse_key(key, bands) for key in keys) or default_keys(bands)
+def parse_keys(keys: str | Sequence[str | Sequence[str]], bands: Sequence[str]) -> tuple[BandPair, ...]:
+    """Read several keys.
+
+    Parameters
+    ----------
+    keys : sequence of keys, or text
+        Keys as in `parse_key`. Text is cut at commas: ``g,R,g-R``; it may hold JSON, also where it was cut
+        at the commas already: ``["g","R"]`` is one key of two bands, ``["g-R","R-g"]``,
+        ``[["g","R"],["R","g"]]`` and soraisam2020's ``{"1":"g-R","2":"R-g"}`` are two keys each. None means
+        all of `default_keys`.
+    bands : sequence of str
+
+    Raises
+    ------
+    ParameterError
+        As `parse_key`, and for a key that comes twice.
+    """
+    parsed = tuple(parse_key(key, bands) for key in _unfolded(keys, bands)) or default_keys(bands)
     twice = {pair for pair in parsed if parsed.count(pair) > 1}
     if twice:
         raise ParameterError(f"key {key_label(sorted(twice)[0])} is given twice")
     return parsed
+
+
+def _unfolded(keys: str | Sequence[str | Sequence[str]], bands: Sequence[str]) -> list[str | Sequence[str]]:
+    """The keys of a text or of a sequence, one an element."""
+    if not isinstance(keys, str) and not all(isinstance(key, str) for key in keys):
+        return list(keys)
+    text = (keys if isinstance(keys, str) else ",".join(map(str, keys))).strip()
+    found: list[str | Sequence[str]] = []
+    while text:
+        if text[0] not in "[{":
+            key, _, text = text.partition(",")
+            found += [key] if key.strip() else []
+        else:
+            try:
+                value, end = json.JSONDecoder().raw_decode(text)
+            except json.JSONDecodeError as error:
+                raise ParameterError(f"keys {text!r} are no JSON ({error})") from error
+            several = list(value.values()) if isinstance(value, dict) else value
+            one = value is several and len(value) <= 2 and all(item in bands for item in value)
+            found += [several] if one else several
+            text = text[end:].strip().removeprefix(",")
+        text = text.strip()
+    return found
 
 
 def default_keys(bands: Sequence[str]) -> tuple[BandPair, ...]:

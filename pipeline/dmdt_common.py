@@ -15,6 +15,7 @@ from skytrawl.kernels.dmdt import LightCurves, Selection, select
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive, Block
 
+Keys = str | Sequence[str | Sequence[str]]
 # AB magnitude zero points of flux units: m = zero point - 2.5 log10(flux).
 AB_ZERO_POINTS = {"nJy": 31.4, "uJy": 23.9, "mJy": 16.4, "Jy": 8.9}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,11 @@ class Cuts:
     )
     mag_max: float | None = option(None, "keep only observations brighter than this", "mag")
     error_max: float | None = option(None, "keep only errors below this (drops NaN errors)", "mag")
-    rb_min: float | None = option(None, "least real-bogus score (drops NaN scores)")
+    rb_min: float | None = option(
+        None,
+        "least real-bogus score, the column rb of the archive (drops NaN scores); for another score, such as "
+        "ZTF's drb, ingest that one as rb",
+    )
     sign: str = option(
         "positive",
         "sign of the subtraction: positive drops the negative ones, which are no brightness; any pairs them "
@@ -132,7 +137,7 @@ def magnitude_system(archive: Archive) -> dict[str, Any]:
     return {"flux_zero_point": float(zero_point)}
 
 
-def usable(block: Block, cuts: Cuts, flux_zero_point: float | None) -> Usable:
+def usable(block: Block, cuts: Cuts, flux_zero_point: float | None, *, with_error: bool = False) -> Usable:
     """Apply the cuts to the light curves of a block.
 
     Parameters
@@ -142,6 +147,8 @@ def usable(block: Block, cuts: Cuts, flux_zero_point: float | None) -> Usable:
     cuts : Cuts
     flux_zero_point : float or None
         Zero point by which total fluxes become magnitudes; fluxes <= 0 are dropped.
+    with_error : bool
+        Drop observations without a finite error >= 0, which cannot be smeared.
     """
     chosen = cuts.resolved()
     columns = block.observations
@@ -167,6 +174,8 @@ def usable(block: Block, cuts: Cuts, flux_zero_point: float | None) -> Usable:
         keep &= value < chosen["mag_max"]
     if chosen["error_max"] is not None:
         keep &= error < chosen["error_max"]
+    if with_error:
+        keep &= np.isfinite(error) & (error >= 0)
     if chosen["rb_min"] is not None:
         keep &= columns["rb"] >= chosen["rb_min"]
     kept: Selection = select(LightCurves(columns["time"], value, error, columns["band"], block.offsets), keep)
@@ -180,7 +189,7 @@ def key_codes(pairs: Sequence[BandPair], bands: Sequence[str]) -> list[tuple[int
     return [(bands.index(a), bands.index(b)) for a, b in pairs]
 
 
-def keys_of(keys: Sequence[str], archive: Archive) -> tuple[BandPair, ...]:
+def keys_of(keys: Keys, archive: Archive) -> tuple[BandPair, ...]:
     """The keys that were asked for, by default every band and every ordered pair of bands of the archive."""
     return parse_keys(keys, archive.bands)
 

@@ -12,7 +12,7 @@ import numpy as np
 from skytrawl.catalogs.archive import archive_of
 from skytrawl.catalogs.band_keys import key_label
 from skytrawl.catalogs.schema import Variable
-from skytrawl.dmdt_common import Cuts, key_codes, keys_of, magnitude_system, needs, option, usable
+from skytrawl.dmdt_common import Cuts, Keys, key_codes, keys_of, magnitude_system, needs, option, usable
 from skytrawl.errors import ObjectNotFoundError, ParameterError, SkytrawlError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import dmdt
@@ -31,7 +31,9 @@ DTYPES = ("uint32", "uint16", "float32")
 class Parameters(Cuts):
     """Parameters of dmdt-maps."""
 
-    keys: tuple[str, ...] = option((), "bands and colour keys, such as g,R,g-R; none = every single band")
+    keys: tuple[str | tuple[str, ...], ...] = option(
+        (), "bands and colour keys, such as g,R,g-R, or JSON lists; none = every single band"
+    )
     grid: str = option("scope-ml-26x26", "name of the grid over dt and dm", "", GRIDS)
     within: str = option("all", "pairs inside a band", "", ("all", "consecutive"))
     smear: bool = option(False, "spread each pair over dm by its error instead of counting it in one cell")
@@ -99,7 +101,7 @@ def coords(parameters: Parameters, prepared: Prepared) -> dict[str, list[Any]]:
 def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str) -> Arrays:
     """Make the maps of the objects of a block."""
     payload = prepared.payload
-    rows = usable(block, parameters, payload["flux_zero_point"])
+    rows = usable(block, parameters, payload["flux_zero_point"], with_error=parameters.smear)
     grid, rules = dmdt.preset(parameters.grid), dmdt.PairRules(within=parameters.within)  # type: ignore[arg-type]
     kernel = dmdt.gaussian_maps if parameters.smear else dmdt.count_maps
     maps = kernel(
@@ -137,7 +139,7 @@ JOB = Job(
     prepare=prepare,
     block=block,
     memory=memory,
-    kernel_version=f"{dmdt.KERNEL_VERSION}.1",
+    kernel_version=f"{dmdt.KERNEL_VERSION}.2",
     backends=("cpu", "cuda"),
     coords=coords,
 )
@@ -147,7 +149,7 @@ def object_pairs(
     archive: Archive | str | Path | xr.DataTree,
     object_id: int | str,
     *,
-    keys: tuple[str, ...] = (),
+    keys: Keys = (),
     rules: dmdt.PairRules | None = None,
     cuts: Cuts | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -157,8 +159,8 @@ def object_pairs(
     ----------
     archive : Archive, path or DataTree
     object_id : int or str
-    keys : tuple of str
-        Bands and colour keys; none = all of the archive.
+    keys : text or sequence of keys
+        Bands and colour keys, see :func:`skytrawl.catalogs.band_keys.parse_keys`; none = all of the archive.
     rules : PairRules, optional
         Default: all pairs inside a band.
     cuts : Cuts, optional

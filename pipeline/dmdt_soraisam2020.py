@@ -10,8 +10,17 @@ import numpy as np
 from skytrawl.catalogs import soraisam2020
 from skytrawl.catalogs.archive import archive_of
 from skytrawl.catalogs.soraisam2020 import Rule
-from skytrawl.dmdt_common import Cuts, key_codes, keys_of, magnitude_system, needs, photometry_of, usable
-from skytrawl.errors import IngestError
+from skytrawl.dmdt_common import (
+    Cuts,
+    Keys,
+    key_codes,
+    keys_of,
+    magnitude_system,
+    needs,
+    photometry_of,
+    usable,
+)
+from skytrawl.errors import IngestError, ObjectNotFoundError
 from skytrawl.kernels import dmdt
 
 if TYPE_CHECKING:
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
 def build_reference(
     archive: Archive | str | Path | xr.DataTree,
     *,
-    keys: tuple[str, ...] = (),
+    keys: Keys = (),
     objects: Iterable[str | int] | None = None,
     cuts: Cuts | None = None,
     binning: Rule = "numpy-2.4",
@@ -39,8 +48,9 @@ def build_reference(
     Parameters
     ----------
     archive : Archive, path or DataTree
-    keys : tuple of str
-        Bands and colour keys; none = all of the archive. A key without pairs is left out, as in the original.
+    keys : text or sequence of keys
+        Bands and colour keys, see :func:`skytrawl.catalogs.band_keys.parse_keys`; none = all of the archive.
+        A key without pairs is left out, as in the original.
     objects : iterable of ids, optional
         The only objects to pool.
     cuts : Cuts, optional
@@ -59,6 +69,8 @@ def build_reference(
     ------
     IngestError
         If no key has a pair.
+    ObjectNotFoundError
+        If the archive lacks some of `objects`.
     """
     cuts = cuts or Cuts()
     archive = archive_of(archive)
@@ -67,6 +79,7 @@ def build_reference(
     zero_point = magnitude_system(archive)["flux_zero_point"]
     names = (*needs(cuts, archive), "objects/object_id")
     wanted = None if objects is None else _ids(archive, objects)
+    missing = np.zeros(0, bytes) if wanted is None else wanted
     pool: dict[tuple[int, int], list[Any]] = {code: [] for code in codes}
     for partition in range(archive.n_partitions):
         block = archive.read(partition, names)
@@ -74,12 +87,17 @@ def build_reference(
         chosen = np.arange(block.n_objects)
         if wanted is not None:
             chosen = np.flatnonzero(np.isin(block.objects["object_id"], wanted))
+            missing = np.setdiff1d(missing, block.objects["object_id"])
         for index in chosen:
             found = dmdt.pairs(rows.lightcurves, codes, dmdt.SORAISAM2020_RULES, index=int(index))
             for code, arrays in found.items():
                 pool[code].append((arrays["log_dt"], arrays["dm"]))
         if progress is not None:
             progress(partition + 1, archive.n_partitions)
+    if len(missing):
+        raise ObjectNotFoundError(
+            f"{archive.path} lacks {len(missing)} of the objects, such as {missing[0]!r}"
+        )
     distributions = {}
     for pair, code in zip(pairs, codes, strict=True):
         log_dt, dm = (np.concatenate([np.zeros(0), *(part[i] for part in pool[code])]) for i in (0, 1))

@@ -47,6 +47,30 @@ def test_twice_is_refused() -> None:
         parse_keys(["g-R", ["g", "R"]], BANDS)
 
 
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("g-R,R-g", ["g-R", "R-g"]),
+        ('["g","R"]', ["g-R"]),
+        ('["g"]', ["g"]),
+        ('["g", "R", "g-R"]', ["g", "R", "g-R"]),
+        ('["g-R","R-g"]', ["g-R", "R-g"]),
+        ('[["g","R"],["R","g"]]', ["g-R", "R-g"]),
+        ('{"1":"g-R","2":"R-g"}', ["g-R", "R-g"]),
+        ('F146, ["g","R"],zp', ["F146", "g-R", "zp"]),
+        ('["g","R"],["R","g"]', ["g-R", "R-g"]),
+        ("", ["g", "R", "lsst-u", "zp", "F146"]),
+    ],
+)
+def test_text_of_several_keys(text: str, labels: list[str]) -> None:
+    """As a whole, and in the pieces that a command line cuts at the commas."""
+    pieces = tuple(part.strip() for part in text.split(",") if part.strip())
+    for keys in (text, pieces):
+        assert [key_label(pair) for pair in parse_keys(keys, BANDS)][: len(labels)] == labels
+    with pytest.raises(ParameterError, match="JSON"):
+        parse_keys('["g",', BANDS)
+
+
 def test_default_is_every_band_and_ordered_pair() -> None:
     assert [key_label(pair) for pair in parse_keys([], ["g", "R"])] == ["g", "R", "g-R", "R-g"]
 
