@@ -29,6 +29,15 @@ import numpy as np
 
 from skytrawl.catalogs.band_keys import key_label
 from skytrawl.catalogs.reference_model import Counts
+from skytrawl.catalogs.reference_sample import (
+    SAMPLE,
+    limits_of,
+    names_of,
+    sampled,
+    shared,
+    smallest_hashes,
+    within,
+)
 from skytrawl.catalogs.versions import content_hash
 from skytrawl.errors import NotAnArchiveError, ReferenceExistsError, ReferenceMismatchError
 from skytrawl.kernels.dmdt import Axis, Grid
@@ -52,7 +61,6 @@ _SAME = (
     "classes",
 )
 _FIXED = ("counts", "below", "above", "objects", "n_objects")
-SAMPLE = ("sample_class", "sample_hash", "sample_cells", "sample_cell", "sample_count")
 _WORDS = {
     "counts": ("pairs in the cell", "1"),
     "below": ("pairs below the dm range", "1"),
@@ -240,23 +248,36 @@ def load(path: str | Path) -> xr.Dataset:
 def merge(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
     """Reference of the objects of both, which must be disjoint sets.
 
+    Objects in both are found where the samples hold them: by the same class and id where the references
+    share an archive, and otherwise also by the same counts.
+
     Raises
     ------
     ReferenceMismatchError
-        If grid, keys, rules, cuts, survey or photometry differ; the message names all differences.
+        If grid, keys, rules, cuts, survey or photometry differ (the message names all differences), or if
+        the samples share objects.
     """
     _alike(left, right)
+    twice = shared(left, right)
+    if twice:
+        raise ReferenceMismatchError(
+            f"{twice} objects of the samples are in both references and would count twice: merge references "
+            "of different objects, or subtract the old one first"
+        )
     arrays = {name: left[name].values + right[name].values for name in _FIXED}
-    both = {name: np.concatenate([left[name].values, right[name].values]) for name in SAMPLE}
+    limits = limits_of(left, right)
+    parts = [sampled(reference, within(reference, limits)) for reference in (left, right)]
+    both = {name: np.concatenate([part[name] for part in parts]) for name in SAMPLE}
     size = min(left.attrs["skytrawl"]["sample_size"], right.attrs["skytrawl"]["sample_size"])
     arrays |= smallest_hashes(both, size)
-    return _derived(left, right, "+", arrays, size)
+    return _derived(left, right, "+", arrays, size, limits)
 
 
 def subtract(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
     """Reference of the objects of `left` without those of `right`, which must be part of them.
 
-    The sample loses the objects of `right`'s sample.
+    The sample loses the objects of `right`'s sample, and those whose hash is beyond what `right`'s sample
+    knows of.
 
     Raises
     ------
@@ -271,13 +292,10 @@ def subtract(left: xr.Dataset, right: xr.Dataset) -> xr.Dataset:
                 f"subtracting would leave {int((array < 0).sum())} negative numbers in {name!r}: the second "
                 "reference is not a part of the first"
             )
-    gone = set(zip(right["sample_class"].values.tolist(), right["sample_hash"].values.tolist(), strict=True))
-    own = zip(left["sample_class"].values.tolist(), left["sample_hash"].values.tolist(), strict=True)
-    keep = np.array([pair not in gone for pair in own], bool)
-    entries = np.repeat(keep, left["sample_cells"].values)
-    for name in SAMPLE:
-        arrays[name] = left[name].values[entries if left[name].dims == ("entry",) else keep]
-    return _derived(left, right, "-", arrays, left.attrs["skytrawl"]["sample_size"])
+    gone, limits = names_of(right), limits_of(left, right)
+    keep = np.array([name not in gone for name in names_of(left)], bool) & within(left, limits)
+    arrays |= sampled(left, keep)
+    return _derived(left, right, "-", arrays, left.attrs["skytrawl"]["sample_size"], limits)
 
 
 def _alike(left: xr.Dataset, right: xr.Dataset) -> None:
@@ -293,31 +311,22 @@ def _alike(left: xr.Dataset, right: xr.Dataset) -> None:
 
 
 def _derived(
-    left: xr.Dataset, right: xr.Dataset, sign: str, arrays: dict[str, np.ndarray], size: int
+    left: xr.Dataset,
+    right: xr.Dataset,
+    sign: str,
+    arrays: dict[str, np.ndarray],
+    size: int,
+    limits: list[int],
 ) -> xr.Dataset:
     facts = dict(left.attrs["skytrawl"])
     facts.pop("fingerprint", None)
     other = [{**source, "sign": sign} for source in right.attrs["skytrawl"].get("sources", [])]
-    facts |= {"sources": [*facts.get("sources", []), *other], "sample_size": size}
+    facts |= {
+        "sources": [*facts.get("sources", []), *other],
+        "sample_size": size,
+        "sample_limits": limits,
+    }
     return _dataset(arrays, left["dt_edges"].values, left["dm_edges"].values, facts)
-
-
-def smallest_hashes(sample: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """The `size` sample objects of each class with the smallest hashes, ordered by class and hash.
-
-    Whatever the order in which parts are joined, the result is the same.
-    """
-    classes, hashes = sample["sample_class"], sample["sample_hash"]
-    order = np.lexsort((hashes, classes))
-    first = np.searchsorted(classes[order], classes[order], "left")
-    chosen = order[np.arange(len(order)) - first < size]
-    starts = np.concatenate(([0], np.cumsum(sample["sample_cells"])))
-    lengths = sample["sample_cells"][chosen]
-    # Entry numbers of the chosen objects: each start repeated, plus a running number inside the object.
-    inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    entries = np.repeat(starts[chosen], lengths) + inside
-    result = {name: sample[name][chosen] for name in ("sample_class", "sample_hash", "sample_cells")}
-    return result | {name: sample[name][entries] for name in ("sample_cell", "sample_count")}
 
 
 def counts_of(reference: xr.Dataset, class_name: str | None = None) -> Counts:
@@ -332,13 +341,15 @@ def counts_of(reference: xr.Dataset, class_name: str | None = None) -> Counts:
     picked = _classes(facts["classes"], class_name)
     inside = reference["counts"].values[picked].sum(0)
     below, above = (reference[name].values[picked].sum(0)[..., None] for name in ("below", "above"))
+    grid = grid_of(reference)
     return Counts(
         np.concatenate([below, inside, above], axis=-1),
         reference["objects"].values[picked].sum(0),
         int(reference["n_objects"].values[picked].sum()),
         np.array([a != b for a, b in facts["keys"]]),
-        reference["dt_edges"].values,
-        reference["dm_edges"].values,
+        # What was counted in a closed last cell is to be scored there.
+        grid.dt.half_open,
+        grid.dm.half_open,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from skytrawl import __version__
 from skytrawl.catalogs import references
+from skytrawl.catalogs.reference_sample import SAMPLE, smallest_hashes
 from skytrawl.catalogs.sky import hash_of
 from skytrawl.dmdt_common import (
     Cuts,
@@ -44,7 +45,9 @@ _ADD = ("counts", "objects", "n_objects", "dropped")
 class Parameters(Cuts):
     """Parameters of dmdt-reference."""
 
-    keys: tuple[str, ...] = option((), "bands and colour keys, such as g,R,g-R; none = all of the archive")
+    keys: tuple[str | tuple[str, ...], ...] = option(
+        (), "bands and colour keys, such as g,R,g-R, or JSON lists; none = all of the archive"
+    )
     grid: str = option("skytrawl-1", "name of the grid over dt and dm", "", GRIDS)
     within: str = option("all", "pairs inside a band", "", ("all", "consecutive"))
     classes: tuple[str, ...] = option(
@@ -77,8 +80,14 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     job_needs(parameters, archive)  # names what the archive lacks before anything is read
     pairs = keys_of(parameters.keys, archive)
     classes = list(parameters.classes)
-    if parameters.by_class and not classes:
-        classes = _classes_in(archive)
+    if parameters.by_class or classes:
+        there = _classes_in(archive)
+        unknown = [name for name in classes if name not in there]
+        if unknown:
+            raise ParameterError(
+                f"{archive.path} has no object of class {', '.join(unknown)}; it has {', '.join(there)}"
+            )
+        classes = classes or there
     payload: dict[str, Any] = {
         "pairs": pairs,
         "codes": key_codes(pairs, archive.bands),
@@ -158,7 +167,7 @@ def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str
         _count_objects(state["objects"], own, of, n_dm + 2)
         piece = _sample(own, of, hashes[start:stop])
         joined = {name: np.concatenate([state[name], array]) for name, array in piece.items()}
-        state.update(references.smallest_hashes(joined, parameters.sample_size))
+        state.update(smallest_hashes(joined, parameters.sample_size))
     return state
 
 
@@ -214,8 +223,8 @@ def combine(left: Arrays, right: Arrays) -> Arrays:
     """Join two partial states: counts add, of the samples the smallest hashes stay."""
     for name in _ADD:
         left[name] += right[name]
-    both = {name: np.concatenate([left[name], right[name]]) for name in references.SAMPLE}
-    left.update(references.smallest_hashes(both, int(left["sample_limit"][0])))
+    both = {name: np.concatenate([left[name], right[name]]) for name in SAMPLE}
+    left.update(smallest_hashes(both, int(left["sample_limit"][0])))
     return left
 
 
@@ -235,6 +244,12 @@ def finalize(
         "observations": used,
         "negative_detections_dropped": negative,
         "observations_cut": cut,
+        "selection": {
+            "classes": list(parameters.classes),
+            "objects": prepared.inputs.get("objects", ""),
+            "objects_listed": 0 if payload["objects"] is None else len(payload["objects"]),
+            "objects_counted": int(state["n_objects"].sum()),
+        },
         "complete": bool(provenance.get("complete", True)),
         "missing_partitions": provenance.get("missing_partitions", []),
     }
@@ -250,7 +265,6 @@ def finalize(
             "zero_dt": "skip",
         },
         "cuts": parameters.resolved(),
-        "selection": {"classes": list(parameters.classes), "objects": prepared.inputs.get("objects", "")},
         "sources": [source],
         "sample_size": parameters.sample_size,
     }

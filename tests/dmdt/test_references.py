@@ -72,6 +72,47 @@ def test_merge_and_subtract_are_inverse(archive_of: ArchiveOf, tools: Any, tmp_p
         references.subtract(first, second)
 
 
+def test_objects_in_both_are_not_added(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
+    archive = archive_of(tools.table(3), "first")
+    (tmp_path / "ids").write_text("s3o001 s3o002 s3o005")
+    whole, some = tools.reference(archive), tools.reference(archive, objects=str(tmp_path / "ids"))
+    with pytest.raises(ReferenceMismatchError, match="3 objects"):
+        references.merge(whole, some)
+    rest = references.subtract(whole, some)
+    assert references.fingerprint(references.merge(rest, some)) == references.fingerprint(whole)
+    # The same light curves in another archive, and other objects that have the same names there.
+    with pytest.raises(ReferenceMismatchError, match="30 objects"):
+        references.merge(whole, tools.reference(archive_of(tools.table(3), "copy")))
+    other = {**tools.table(33), "object": np.char.replace(tools.table(33)["object"], "s33", "s3")}
+    both = references.merge(whole, tools.reference(archive_of(other, "other")))
+    assert int(both["n_objects"].sum()) == 60
+
+
+def test_samples_stay_random_when_references_go_and_come(archive_of: ArchiveOf, tools: Any) -> None:
+    """After any merges and subtractions the sample is that of the smallest hashes up to some hash."""
+    archives = [archive_of(tools.table(seed, n_objects=90), str(seed)) for seed in range(40, 44)]
+    sizes = [12, 12, 12, 9]
+    parts = [
+        tools.reference(archive, sample_size=size, by_class=True)
+        for archive, size in zip(archives, sizes, strict=True)
+    ]
+    full = [tools.reference(archive, by_class=True) for archive in archives]
+    first = references.merge(references.merge(parts[0], parts[1]), parts[3])
+    for remaining, made in (
+        ([0, 1], references.subtract(first, parts[3])),
+        ([0, 1, 2], references.merge(references.subtract(first, parts[3]), parts[2])),
+        ([1, 3], references.subtract(first, parts[0])),
+        ([1, 2, 3], references.merge(parts[2], references.subtract(first, parts[0]))),
+    ):
+        assert len(made["sample_hash"]) > 3
+        for number in range(3):
+            mine = made["sample_hash"].values[made["sample_class"].values == number]
+            every = np.concatenate(
+                [full[i]["sample_hash"].values[full[i]["sample_class"].values == number] for i in remaining]
+            )
+            np.testing.assert_array_equal(np.sort(mine), np.sort(every)[: len(mine)])
+
+
 def test_what_does_not_fit_is_not_added(archive_of: ArchiveOf, tools: Any) -> None:
     archive = archive_of(tools.table(5))
     plain = tools.reference(archive)
@@ -120,14 +161,18 @@ def test_classes_add_up(archive_of: ArchiveOf, tools: Any) -> None:
     np.testing.assert_array_equal(apart["counts"].sel({"class": "AGN"}).values, one["counts"].values[0])
     with pytest.raises(ReferenceMismatchError, match="no class 'QSO'"):
         references.counts_of(apart, "QSO")
+    with pytest.raises(ParameterError, match="no object of class QSO; it has AGN, RR Lyrae, SN Ia"):
+        tools.reference(archive, classes="AGN,QSO")
 
 
 def test_listed_objects(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
     table = tools.table(10)
     archive = archive_of(table)
-    (tmp_path / "ids").write_text("s10o001\ns10o004\n")
+    (tmp_path / "ids").write_text("s10o001\ns10o004\nabsent\n")
     some = tools.reference(archive, objects=str(tmp_path / "ids"))
     assert int(some["n_objects"].sum()) == 2
+    selection = some.attrs["skytrawl"]["sources"][0]["selection"]
+    assert (selection["objects_listed"], selection["objects_counted"]) == (3, 2)
     keep = np.isin(table["object"], ["s10o001", "s10o004"])
     alone = tools.reference(archive_of({name: array[keep] for name, array in table.items()}, "b"))
     assert references.fingerprint(some) == references.fingerprint(alone)
