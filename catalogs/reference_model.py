@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.dmdt import KeyTable
+from skytrawl.kernels.dmdt.compiled import LARGEST_VALUE
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -57,8 +58,8 @@ class ScoreModel:
     def __post_init__(self) -> None:
         if self.smooth_dt < 0 or self.smooth_dm < 0 or self.prior_pairs <= 0 or self.cross_weight < 0:
             raise ParameterError("smoothing and weights must not be negative, prior_pairs must be positive")
-        if not (-100.0 <= self.floor < 0.0 and 0.0 <= self.min_coverage <= 1.0 and 0 <= self.dt_power <= 4):
-            raise ParameterError("floor must lie in [-100, 0), min_coverage in [0, 1], dt_power in [0, 4]")
+        if not (-100.0 <= self.floor < 0.0 and 0.0 <= self.min_coverage <= 1.0 and 0 <= self.dt_power <= 2):
+            raise ParameterError("floor must lie in [-100, 0), min_coverage in [0, 1], dt_power in [0, 2]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +153,8 @@ def tables(reference: Counts, model: ScoreModel) -> tuple[list[int], list[KeyTab
     values : list of KeyTable
         Weight times value of a pair in each cell; a value at or below the floor is marked.
     weights : list of KeyTable
-        The weight alone, whatever dm.
+        The weight alone, whatever dm. All weights are scaled by one power of two, so that those of short
+        time differences keep their digits in the fixed-point numbers of the kernels.
     """
     inside = reference.counts[..., 1:-1]
     smooth_counts = smoothed(inside, model)
@@ -160,10 +162,14 @@ def tables(reference: Counts, model: ScoreModel) -> tuple[list[int], list[KeyTab
     ratio = log_ratio(cell_probability(smooth_counts, prior[:, None, :], model))
     weight = row_weights(reference, model)
     everywhere = np.array([-1e6, 1e6])
+    ranges = {key: rows for key, rows in enumerate(covered(reference, model)) if rows and weight[key].any()}
+    largest = [
+        (weight[key, slice(*rows)] * max(1.0, -model.floor, ratio[key, slice(*rows)].max())).max()
+        for key, rows in ranges.items()
+    ]
+    weight *= 2.0 ** np.floor(np.log2(LARGEST_VALUE / max(largest, default=1.0)))
     keys, values, weights = [], [], []
-    for key, rows in enumerate(covered(reference, model)):
-        if rows is None or not weight[key].any():
-            continue
+    for key, rows in ranges.items():
         part = slice(*rows)
         edges = reference.dt_edges[rows[0] : rows[1] + 1]
         n, w = rows[1] - rows[0], weight[key, part]

@@ -5,9 +5,11 @@ Kinds of score (low is anomalous in all of them):
 - ``mean``: weighted mean over pairs of the bounded log ratio of P(dm|dt) to its expectation, see
   :mod:`skytrawl.catalogs.reference_model`; NaN without pairs.
 - ``tail``: the rank of ``mean`` among reference objects with a similar number of pairs, each of them scored
-  without its own counts; uniform in (0, 1] for members of the reference population.
+  without its own counts; uniform in (0, 1] for objects of the same population that were not
+  counted.
 - ``soraisam2020``: the sum with penalties of Soraisam et al. 2020 (ApJ 892, 112) exactly as its program
-  has it, against a reference of that kind; 0 without pairs.
+  has it, against a reference of that kind; 0 without pairs. An object of which the cuts leave nothing
+  (n_used is 0), which the program writes nothing of, is among them.
 """
 
 from __future__ import annotations
@@ -148,6 +150,7 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     payload = {
         "scorers": scorers,
         "labels": [references.key_label(pair) for pair in pairs],
+        "codes": key_codes(pairs, archive.bands),
         "rules": dmdt.SORAISAM2020_RULES
         if facts["kind"] == "soraisam2020"
         else dmdt.PairRules(**facts["rules"]),
@@ -186,11 +189,12 @@ def _scorer(
         return Scorer(np.arange(len(known)), compiled, None, none, none)
     model = parameters.model()
     counts = references.counts_of(reference, class_name)
+    # Keys that the archive lacks do not enter the scores of the sample either.
+    counts.objects[np.setdiff1d(np.arange(len(counts.objects)), known)] = 0
     keys, values, weights = tables(counts, model)
-    place = [keys.index(i) for i in known if i in keys]
-    if not place:
+    if not keys:
         return None
-    used = [known.index(keys[i]) for i in place]
+    used = [known.index(key) for key in keys]
     chosen = [codes[i] for i in used]
     sample_score: np.ndarray = none
     sample_pairs: np.ndarray = none
@@ -202,8 +206,8 @@ def _scorer(
             )
     return Scorer(
         np.array(used),
-        dmdt.compile_reference(chosen, [values[i] for i in place]),
-        dmdt.compile_reference(chosen, [weights[i] for i in place]),
+        dmdt.compile_reference(chosen, values),
+        dmdt.compile_reference(chosen, weights),
         sample_score,
         sample_pairs,
     )
@@ -235,9 +239,7 @@ def gives(parameters: Parameters, prepared: Prepared) -> tuple[Variable, ...]:
         of("flagged", "bool", "score below the threshold"),
         of("n_pairs", "int64", "pairs that entered the score"),
         of("n_penalised", "int64", "pairs beyond the dm range or at the floor", "of those that entered"),
-        of(
-            "n_ignored", "int64", "pairs outside the dt range of the reference", "they do not enter the score"
-        ),
+        of("n_ignored", "int64", "pairs outside the dt range of the reference", "or of a key without weight"),
         of("part", "float64", "part of each key in the score", "the parts add up to the raw score"),
         of("key_pairs", "int64", "pairs of each key", "with those outside the dt range"),
         of("worst_value", "float64", "value of the worst pair", "log10 ratio, before weighting"),
@@ -267,8 +269,6 @@ def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str
     payload = prepared.payload
     rows = usable(block, parameters, payload["flux_zero_point"])
     out = _empty(block.n_objects, gives(parameters, prepared), len(payload["labels"]))
-    if parameters.kind == "soraisam2020":
-        out["score"][:] = 0.0
     out["n_used"], out["n_negative"], out["n_dropped"] = rows.n_used, rows.n_negative, rows.n_dropped
     chosen = np.zeros(block.n_objects, "S32")
     if parameters.per_class:
@@ -326,9 +326,13 @@ def _score(
     out["score"][where] = score
     out["n_pairs"][where] = n_pairs
     out["n_penalised"][where] = result.n_penalised.sum(1)
-    out["n_ignored"][where] = result.n_ignored.sum(1)
+    out["part"][where[np.isfinite(raw)]] = 0.0
     out["part"][np.ix_(where, scorer.keys)] = total
-    out["key_pairs"][np.ix_(where, scorer.keys)] = result.n_pairs + result.n_ignored
+    if len(scorer.keys) == len(payload["labels"]):
+        out["key_pairs"][where] = result.n_pairs + result.n_ignored
+    else:
+        out["key_pairs"][where] = dmdt.pair_counts(curves, payload["codes"], payload["rules"])
+    out["n_ignored"][where] = out["key_pairs"][where].sum(1) - n_pairs
     has = result.worst_key >= 0
     later, earlier = result.worst_rows[has].T
     dt = curves.time[later] - curves.time[earlier]
@@ -387,7 +391,7 @@ JOB = Job(
     prepare=prepare,
     block=block,
     memory=memory,
-    kernel_version=f"{dmdt.KERNEL_VERSION}.1",
+    kernel_version=f"{dmdt.KERNEL_VERSION}.2",
     backends=("cpu", "cuda"),
     coords=coords,
 )

@@ -21,7 +21,7 @@ from skytrawl.errors import (
 )
 from skytrawl.job import get_job
 from skytrawl.kernels import dmdt
-from skytrawl.params import build
+from skytrawl.params import build, parameters_of
 
 ArchiveOf = Callable[..., Archive]
 
@@ -117,6 +117,53 @@ def test_objects_without_pairs(archive_of: ArchiveOf, tools: Any, scored: tuple[
         assert out["worst_key"][lonely][0] == b""
         assert out["n_pairs"][lonely][0] == 0
         assert np.isfinite(out["score"][~lonely][0])
+
+
+def test_the_last_edges_are_scored_as_they_are_counted(
+    archive_of: ArchiveOf, tools: Any, tmp_path: Path
+) -> None:
+    table = {
+        "object": np.array(["a", "a"]),
+        "time": np.array([58000.0, 60000.0]),
+        "value": np.array([14.0, 22.0]),
+        "error": np.array([0.1, 0.1]),
+        "band": np.array(["g", "g"]),
+    }
+    archive = archive_of(table)
+    references.save(tools.reference(archive, grid="scope-ml-26x26"), tmp_path / "r")
+    out = tools.rows("dmdt-score", archive, reference=str(tmp_path / "r"))
+    assert (out["n_pairs"][0], out["n_ignored"][0], out["n_penalised"][0]) == (1, 0, 0)
+    assert out["score"][0] > -0.5
+
+
+def test_short_times_keep_their_weight(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
+    """The mean over pairs of 0.0012 d alone is that without weights, however steep the weights are."""
+    table = tools.table(28, n_objects=40)
+    quick = {**table, "time": 58000 + 0.0012 * np.arange(len(table["time"]))}
+    both = {name: np.concatenate([table[name], quick[name]]) for name in table}
+    both["object"] = np.concatenate([table["object"], np.char.add(quick["object"], "q")])
+    archive = archive_of(both)
+    references.save(tools.reference(archive, keys="g"), tmp_path / "r")
+    words = {"reference": str(tmp_path / "r"), "min_coverage": 0.0}
+    steep, even = (tools.rows("dmdt-score", archive, **words, dt_power=power) for power in (2.0, 0.0))
+    mine = np.char.endswith(steep["object_id"], b"q") & (steep["n_pairs"] == 1)
+    assert mine.any()
+    np.testing.assert_allclose(steep["score"][mine], even["score"][mine], rtol=1e-3)
+
+
+def test_tail_ranks_among_scores_of_the_same_keys(
+    archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]
+) -> None:
+    """An archive without band r: the sample is scored without its pairs in r, too."""
+    table = tools.table(20, n_objects=120)
+    green = table["band"] == "g"
+    archive = archive_of({name: array[green] for name, array in table.items()}, "green", bands=["g"])
+    words = {"reference": str(scored[1]), "allow_mismatch": True, "kind": "tail"}
+    job = get_job("dmdt-score")
+    scorer = job.prepare(build(job.parameters, words), archive).payload["scorers"][""]
+    out = tools.rows("dmdt-score", archive, **words)
+    have = np.sort(out["n_pairs"][out["n_pairs"] > 0])
+    np.testing.assert_array_equal(np.sort(scorer.sample_pairs[scorer.sample_pairs > 0]), have)
 
 
 def test_fewest_pairs(scored: tuple[Archive, Path], tools: Any) -> None:
@@ -285,6 +332,40 @@ def test_maps_are_those_of_the_kernel(archive_of: ArchiveOf, tools: Any) -> None
     assert normed["map"].dtype == np.float32
     squares = (normed["map"].astype(float) ** 2).sum((2, 3))
     np.testing.assert_allclose(squares[squares > 0], 1, rtol=1e-5)
+
+
+def test_smeared_maps_need_errors(archive_of: ArchiveOf, tools: Any) -> None:
+    table = tools.table(29, n_objects=8)
+    table["error"][::3] = np.nan
+    archive = archive_of(table, missing_errors="keep")
+    out = tools.rows("dmdt-maps", archive, keys="g,r", smear=True, min_rows=0)
+    good = {name: array[np.isfinite(table["error"])] for name, array in table.items()}
+    wanted = tools.rows("dmdt-maps", archive_of(good, "good"), keys="g,r", smear=True, min_rows=0)
+    assert out["n_dropped"].sum() == np.isnan(table["error"]).sum()
+    for name in ("map", "n_pairs", "n_used"):
+        np.testing.assert_array_equal(out[name], wanted[name])
+
+
+def test_every_form_of_keys_reaches_the_jobs(archive_of: ArchiveOf, tools: Any) -> None:
+    archive = archive_of(tools.table(31, n_objects=8))
+    expected = references.fingerprint(tools.reference(archive, keys="g-r,r-g"))
+    for keys in (["g-r", "r-g"], [["g", "r"], ["r", "g"]], '[["g","r"],["r","g"]]', '{"1":"g-r","2":"r-g"}'):
+        assert references.fingerprint(tools.reference(archive, keys=keys)) == expected
+    assert tools.rows("dmdt-maps", archive, keys='["g", "r"]')["map"].shape[1] == 1
+    assert list(object_pairs(archive, "s31o000", keys="g-r")) == ["g-r"]
+
+
+def test_another_real_bogus_score(archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]) -> None:
+    """Alerts of ZTF have rb and drb; which one rb_min cuts is said at ingest."""
+    table = tools.table(32, n_objects=10)
+    n = len(table["time"])
+    table["rb"], table["drb"] = np.full(n, 0.9), np.random.default_rng(2).random(n)
+    columns = {name: name for name in table if name != "drb"} | {"rb": "drb"}
+    archive = archive_of(table, columns=columns)
+    out = tools.rows("dmdt-score", archive, reference=str(scored[1]), rb_min=0.5, min_rows=0)
+    assert out["n_used"].sum() == (table["drb"] >= 0.5).sum()
+    (info,) = (p for p in parameters_of(get_job("dmdt-score").parameters) if p.name == "rb_min")
+    assert "drb" in info.help
 
 
 def test_pairs_of_an_object(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
