@@ -125,12 +125,14 @@ def make(
             for k in range(1, len(rows[-1])):
                 edges.append(np.asarray(content[str(k)]["dm_bin_edges"], dtype=np.float64))
                 density.append(np.asarray(content[str(k)]["dm_hist"], dtype=np.float64))
-                if len(edges[-1]) != len(density[-1]) + 1 or (np.diff(edges[-1]) <= 0).any():
+                if len(edges[-1]) != len(density[-1]) + 1 or not (np.diff(edges[-1]) > 0).all():
                     raise ValueError(f"row {k}: dm_bin_edges must ascend and number one more than dm_hist")
                 if not (density[-1] > 0).all():
                     raise ValueError(f"row {k}: dm_hist must be positive, 1e-30 where empty")
-            if len(rows[-1]) < 2 or (np.diff(rows[-1]) <= 0).any():
+            if len(rows[-1]) < 2 or not (np.diff(rows[-1]) > 0).all():
                 raise ValueError("log_dt_bin_edges must ascend and be two at least")
+            if len(content) != len(rows[-1]):
+                raise ValueError(f"{len(content) - 1} rows, and edges of {len(rows[-1]) - 1}")
         except (KeyError, TypeError, ValueError) as error:
             raise IngestError(f"distribution of key {label}: {error}") from error
     if not distributions:

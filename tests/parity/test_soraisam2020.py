@@ -14,7 +14,7 @@ from skytrawl.dmdt_common import Cuts
 from skytrawl.dmdt_maps import export_pairs, object_pairs
 from skytrawl.dmdt_score import JOB
 from skytrawl.dmdt_soraisam2020 import build_reference
-from skytrawl.errors import IngestError, ReferenceExistsError, ReferenceMismatchError
+from skytrawl.errors import IngestError, ObjectNotFoundError, ReferenceExistsError, ReferenceMismatchError
 from skytrawl.kernels import dmdt
 from skytrawl.params import build
 
@@ -221,6 +221,7 @@ def test_joined_bins() -> None:
         ({"dm_hist": [0.5, -0.1]}, "positive"),
         ({"dm_bin_edges": [0, 1]}, "number one more"),
         ({"dm_bin_edges": [0, 2, 1]}, "ascend"),
+        ({"dm_bin_edges": [0, float("nan"), 1]}, "ascend"),
     ],
 )
 def test_bad_json_is_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -228,3 +229,16 @@ def test_bad_json_is_named(tmp_path: Path, change: dict, message: str) -> None:
     (tmp_path / "g_logdt_dm.json").write_text(json.dumps({"log_dt_bin_edges": [0, 1], "1": row}))
     with pytest.raises(IngestError, match=f"key g: row 1: .*{message}"):
         soraisam2020.import_json(tmp_path, ["g"])
+
+
+def test_rows_and_edges_belong_together(tmp_path: Path) -> None:
+    row = {"dm_hist": [0.5, 0.5], "dm_bin_edges": [0, 1, 2]}
+    (tmp_path / "g_logdt_dm.json").write_text(json.dumps({"log_dt_bin_edges": [0, 1], "1": row, "2": row}))
+    with pytest.raises(IngestError, match="2 rows, and edges of 1"):
+        soraisam2020.import_json(tmp_path, ["g"])
+
+
+def test_objects_that_are_not_there_are_named(supernovae: tuple[Archive, list[str]]) -> None:
+    archive, names = supernovae
+    with pytest.raises(ObjectNotFoundError, match=r"lacks 1 of the objects, such as .*nobody"):
+        build_reference(archive, keys=KEYS, objects=[*names[:2], "nobody"])
