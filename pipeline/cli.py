@@ -142,7 +142,12 @@ def _parameters(job: str, config: str | None, given: dict[str, Any]) -> dict[str
     """Parameters of a configuration file, overridden by those of the command line."""
     from skytrawl.params import read_toml
 
-    return {**(read_toml(config, job) if config else {}), **given}
+    found = {**(read_toml(config, job) if config else {}), **given}
+    names = {name.replace("-", "_") for name in found}
+    for info in parameters_of(get_job(job).parameters):
+        if info.required and info.name not in names:
+            raise click.UsageError(f"{job} needs --{info.name.replace('_', '-')}: {info.help}")
+    return found
 
 
 _ARCHIVE = click.Argument(["archive"], type=click.Path())

@@ -116,6 +116,7 @@ def test_finished_run_is_skipped_and_changed_parameters_are_named(stores: Path) 
         (["demo", "--out", "table.csv"], 1, "table.csv exists"),
         (["ingest", "table.csv", "table.csv/x.zarr", "--survey", "ztf"], 1, "table.csv"),
         (["nonsense"], 2, "No such command"),
+        (["run", "dmdt-score", "a", "b"], 2, "needs --reference"),
     ],
 )
 def test_mistakes_get_one_clear_message(
