@@ -144,7 +144,9 @@ def test_a_run_without_threshold_says_why_nothing_is_flagged(stores: Path, tmp_p
 
 def test_stores_given_in_the_wrong_place(stores: Path) -> None:
     assert "not a skytrawl results store" in skytrawl("query", stores / "archive.zarr").output
-    answer = skytrawl("run", "dmdt-score", stores / "scores.zarr", stores / "x.zarr", "--cluster", "threads")
+    answer = skytrawl(
+        "run", "dmdt-reference", stores / "scores.zarr", stores / "x.zarr", "--cluster", "threads"
+    )  # fmt: skip
     assert answer.exit_code == 1
     assert not (stores / "x.zarr").exists()
 
