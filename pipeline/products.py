@@ -44,10 +44,11 @@ class Product(ABC):
         self.storage = Storage(out)
 
     def identity(self, backend: str) -> dict[str, Any]:
-        """What the fingerprint hashes."""
+        """What the fingerprint hashes; an input is its content, wherever it lies."""
+        parameters = parameter_dict(self.parameters)
         return {
             "job": self.job.name,
-            "parameters": parameter_dict(self.parameters),
+            "parameters": {name: parameters[name] for name in parameters if name not in self.prepared.inputs},
             "kernel_version": self.job.kernel_version,
             "inputs": dict(self.prepared.inputs),
             "backend": backend,

@@ -1,6 +1,7 @@
 """The command line as users meet it, on real data."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -96,6 +97,10 @@ def test_finished_run_is_skipped_and_changed_parameters_are_named(stores: Path) 
     words += ["--reference", stores / "reference.zarr"]
     again = skytrawl(*words, "--threshold", -0.05, "--json")
     assert json.loads(again.stdout)["done"] == 0
+    moved = stores / "elsewhere.zarr"
+    shutil.copytree(stores / "reference.zarr", moved)
+    same = skytrawl(*words[:-1], moved, "--threshold", -0.05, "--json")  # the content counts, not the path
+    assert json.loads(same.stdout)["done"] == 0
     changed = skytrawl(*words, "--threshold", -0.2)
     assert changed.exit_code == 1
     assert "threshold: -0.05 -> -0.2" in changed.output
@@ -153,8 +158,6 @@ def test_stores_given_in_the_wrong_place(stores: Path) -> None:
 
 def test_damaged_shard_fails_its_partition_alone(stores: Path, tmp_path: Path) -> None:
     """One flipped byte: exit code 3, the partition is named, the other objects are scored."""
-    import shutil
-
     archive = shutil.copytree(stores / "archive.zarr", tmp_path / "archive.zarr")
     shard = sorted((archive / "lightcurves" / "value" / "c").iterdir())[0]
     data = bytearray(shard.read_bytes())
