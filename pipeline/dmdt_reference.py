@@ -80,14 +80,16 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     job_needs(parameters, archive)  # names what the archive lacks before anything is read
     pairs = keys_of(parameters.keys, archive)
     classes = list(parameters.classes)
-    if parameters.by_class or classes:
+    if parameters.by_class:
+        # Classes that are asked for may be absent, so that the references of all nights fit together.
+        classes = classes or _classes_in(archive)
+    elif classes:
         there = _classes_in(archive)
         unknown = [name for name in classes if name not in there]
         if unknown:
             raise ParameterError(
                 f"{archive.path} has no object of class {', '.join(unknown)}; it has {', '.join(there)}"
             )
-        classes = classes or there
     payload: dict[str, Any] = {
         "pairs": pairs,
         "codes": key_codes(pairs, archive.bands),
@@ -112,13 +114,13 @@ def _classes_in(archive: Archive) -> list[str]:
 
 def _listed(path: Path, archive: Archive) -> np.ndarray:
     try:
-        names = path.read_text().split()
+        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except OSError as error:
         raise ParameterError(f"objects={path}: {error}; give a text file with one id a line") from error
     dtype = archive.array("objects/object_id").dtype
     try:
         ids = np.array([name.encode() for name in names]) if dtype.kind == "S" else np.array(names, dtype)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ParameterError(f"objects={path}: ids of this archive are numbers ({error})") from error
     if not len(ids):
         raise ParameterError(f"objects={path} names no object")

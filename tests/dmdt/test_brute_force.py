@@ -141,7 +141,7 @@ def test_mean(
     archive = archive_of(table, duplicates="keep", missing_errors="keep", **words)
     # Two objects alone: most rows are not covered, some keys not at all.
     ids = tmp_path / "ids"
-    ids.write_text("m001 m002 m004")
+    ids.write_text("m001\nm002\nm004\n")
     keys = tuple(tuple(key) for key in KEYS if key != ["g", "g"])
     references.save(tools.reference(archive, keys=keys, grid=grid, objects=str(ids)), tmp_path / "r")
     reference = references.load(tmp_path / "r")

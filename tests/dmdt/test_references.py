@@ -74,7 +74,7 @@ def test_merge_and_subtract_are_inverse(archive_of: ArchiveOf, tools: Any, tmp_p
 
 def test_objects_in_both_are_not_added(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
     archive = archive_of(tools.table(3), "first")
-    (tmp_path / "ids").write_text("s3o001 s3o002 s3o005")
+    (tmp_path / "ids").write_text("s3o001\n s3o002\n\ns3o005")
     whole, some = tools.reference(archive), tools.reference(archive, objects=str(tmp_path / "ids"))
     with pytest.raises(ReferenceMismatchError, match="3 objects"):
         references.merge(whole, some)
@@ -163,6 +163,8 @@ def test_classes_add_up(archive_of: ArchiveOf, tools: Any) -> None:
         references.counts_of(apart, "QSO")
     with pytest.raises(ParameterError, match="no object of class QSO; it has AGN, RR Lyrae, SN Ia"):
         tools.reference(archive, classes="AGN,QSO")
+    fixed = tools.reference(archive, classes="AGN,QSO", by_class=True)
+    assert fixed["n_objects"].values.tolist() == [10, 0]
 
 
 def test_listed_objects(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> None:
@@ -178,6 +180,11 @@ def test_listed_objects(archive_of: ArchiveOf, tools: Any, tmp_path: Path) -> No
     assert references.fingerprint(some) == references.fingerprint(alone)
     with pytest.raises(ParameterError, match="one id a line"):
         tools.reference(archive, objects=str(tmp_path / "missing"))
+    numbered = archive_of({**table, "object": np.char.replace(table["object"], "s10o", "1")}, "numbered")
+    for text in ("-1", "1e3", "99999999999999999999"):
+        (tmp_path / "ids").write_text(text)
+        with pytest.raises(ParameterError, match="ids of this archive are numbers"):
+            tools.reference(numbered, objects=str(tmp_path / "ids"))
 
 
 def test_drift(archive_of: ArchiveOf, tools: Any) -> None:
@@ -252,12 +259,23 @@ def test_own_scores_are_those_of_a_reference_without_the_object(archive_of: Arch
 def test_tail_is_a_rank(n: int, k: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     values, numbers = generator.normal(size=n), generator.integers(1, 50, n)
-    score = np.append(generator.normal(size=20), np.nan)
-    tail = tail_probability(score, generator.integers(0, 80, 21), values, numbers, k)
-    k = min(n, k)
-    assert np.isnan(tail[-1])
-    assert ((tail[:-1] > 0) & (tail[:-1] <= 1)).all()
-    np.testing.assert_allclose(tail[:-1] * (k + 1), np.round(tail[:-1] * (k + 1)))
+    values[generator.random(n) < 0.1] = np.nan
+    score, pairs = np.append(generator.normal(size=20), np.nan), generator.integers(0, 80, 21)
+    tail = tail_probability(score, pairs, values, numbers, k)
+    sample = sorted(
+        ((number, place, value) for place, (number, value) in enumerate(zip(numbers, values, strict=True))
+         if not np.isnan(value))
+    )  # fmt: skip
+    k = min(len(sample), k)
+    for x, number, found in zip(score, pairs, tail, strict=True):
+        if np.isnan(x) or not sample:
+            assert np.isnan(found)
+            continue
+        below = sum(entry[0] < number for entry in sample)
+        equal = sum(entry[0] == number for entry in sample)
+        first = min(max(below + equal // 2 - k // 2, 0), len(sample) - k)
+        near = [entry[2] for entry in sample[first : first + k]]
+        assert abs(found - (1 + sum(value <= x for value in near)) / (1 + k)) < 1e-12
 
 
 def test_tail_is_uniform_when_the_score_depends_on_the_number_of_pairs() -> None:

@@ -60,46 +60,6 @@ def test_columns_agree_with_each_other(scored: tuple[Archive, Path], tools: Any)
         assert plain[variable.name].dtype == np.dtype(variable.dtype), variable.name
 
 
-def test_score_is_the_weighted_mean_of_the_table(scored: tuple[Archive, Path], tools: Any) -> None:
-    """By hand, from the listed pairs and the derived probability."""
-    from skytrawl.catalogs.reference_model import (
-        ScoreModel,
-        cell_probability,
-        covered,
-        log_ratio,
-        prior_of,
-        row_weights,
-        smoothed,
-    )
-
-    archive, path = scored
-    reference = references.load(path)
-    counts, model = references.counts_of(reference), ScoreModel()
-    soft = smoothed(counts.counts[..., 1:-1], model)
-    ratio = log_ratio(cell_probability(soft, prior_of(soft.sum(-2), model)[:, None], model))
-    weight, ranges = row_weights(counts, model), covered(counts, model)
-    out = tools.rows("dmdt-score", archive, reference=str(path))
-    labels = list(reference["key"].values)
-    for place in (0, 7, 50):
-        name = out["object_id"][place].decode()
-        above = below = 0.0
-        worst = (math.inf, 0.0, "")
-        for label, pairs in object_pairs(archive, name, keys=tuple(labels)).items():
-            key = labels.index(label)
-            row = np.searchsorted(counts.dt_edges, pairs["dt"], "right") - 1
-            column = np.searchsorted(counts.dm_edges, pairs["dm"], "right") - 1
-            first, last = ranges[key] or (0, 0)
-            for r, c, dt in zip(row, column, pairs["dt"], strict=True):
-                if first <= r < last:
-                    value = max(float(ratio[key, r, c]), model.floor)
-                    above += weight[key, r] * value
-                    below += weight[key, r]
-                    worst = min(worst, (weight[key, r] * value, float(dt), label))
-        assert out["score"][place] == pytest.approx(above / below, rel=1e-6)
-        assert out["worst_key"][place].decode() == worst[2]
-        assert out["worst_dt"][place] == pytest.approx(worst[1])
-
-
 def test_objects_without_pairs(archive_of: ArchiveOf, tools: Any, scored: tuple[Archive, Path]) -> None:
     one = {
         "object": np.array(["a", "b", "b"]),
