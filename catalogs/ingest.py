@@ -284,8 +284,24 @@ def _light_curves(
     if zero_point is None and same and (units is None or units == survey.units):
         zero_point = survey.zero_point
     if zero_point is not None:
+        if not np.isfinite(zero_point):
+            raise ParameterError(f"zero_point={zero_point!r}: give the magnitude of one unit of flux")
         found["zero_point"] = float(zero_point)
+    _check_unit(found["units"], chosen)
     return found
+
+
+def _check_unit(units: str, quantity: str) -> None:
+    """Refuse a unit that the quantity cannot have; counts and other instrumental fluxes pass."""
+    from astropy.units import Unit
+
+    try:
+        physical = str(Unit(units).physical_type)
+    except ValueError as error:
+        raise ParameterError(f"units={units!r} is no unit that astropy knows: {error}") from error
+    if (quantity == "magnitude") != (units == "mag") or physical in ("length", "time", "angle", "mass"):
+        example = "mag" if quantity == "magnitude" else "nJy"
+        raise ParameterError(f"units={units!r} is no unit of a {quantity}: write one such as {example!r}")
 
 
 def _choices(**given: tuple[str, tuple[str, ...]]) -> None:

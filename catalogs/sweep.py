@@ -49,7 +49,7 @@ def sweep(storage: Storage, older_than: float = 7 * 86_400.0) -> int:
         for name in attrs["variables"]:
             if not name.startswith(group + "/"):
                 continue
-            slots = np.array([int(key) for key in storage.names(f"{name}/c")], np.int64)
+            slots = np.array([int(key) for key in storage.names(f"{name}/c") if key.isdigit()], np.int64)
             place = np.searchsorted(first, slots, side="right") - 1
             listed = (place >= 0) & (slots < last[np.maximum(place, 0)]) if len(first) else slots < 0
             for slot in slots[~listed].tolist():

@@ -129,8 +129,9 @@ def _key(number: int) -> str:
 
 
 def list_versions(storage: Storage) -> list[int]:
-    """Numbers of the published versions, ascending."""
-    return sorted(int(name[:-4]) for name in storage.names("versions") if name.endswith(".npz"))
+    """Numbers of the published versions, ascending; stray files of other programs are passed over."""
+    names = [name[:-4] for name in storage.names("versions") if name.endswith(".npz")]
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def read_version(storage: Storage, number: int | None = None) -> Version:

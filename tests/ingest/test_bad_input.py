@@ -438,3 +438,20 @@ def test_report_as_json(write: Write, take: Take) -> None:
     assert found["guessed"][found["sources"][0]]["time"] == "mjd"
     with pytest.raises(IngestError, match="fault of skytrawl"):
         type(report)(**{**vars(report), "rows_kept": 1})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"units": "furlong"}, "furlong"),
+        ({"units": "m"}, "no unit of a magnitude"),
+        ({"units": "nJy"}, "no unit of a magnitude"),
+        ({"quantity": "flux", "units": "mag"}, "no unit of a flux"),
+        ({"quantity": "flux", "units": "nJy", "zero_point": float("nan")}, "zero_point"),
+    ],
+)
+def test_units_that_cannot_be(tmp_path: Path, words: dict[str, object], says: str) -> None:
+    table = {"object": ["a", "a"], "mjd": [58000.0, 58001.0], "mag": [18.0, 18.1], "magerr": [0.1, 0.1]}
+    table["band"] = ["g", "g"]
+    with pytest.raises(ParameterError, match=says):
+        ingest(table, tmp_path / "a", survey="ztf", **words)
