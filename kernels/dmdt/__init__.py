@@ -245,7 +245,7 @@ def gaussian_maps(
     names = _checked_norm(norm)
     block = prepare(lightcurves, keys, rules, with_error=True, sort=sort)
     sums, totals = _module(backend).gaussian_maps(block, *grid.guides())
-    return normalised(sums / UNIT, totals, names)
+    return normalised(sums, totals, names, 1.0 / UNIT)
 
 
 def accumulate(

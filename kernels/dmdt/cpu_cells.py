@@ -19,26 +19,6 @@ UNDECIDED_BASE = 0xFFFFFFFF
 
 
 @njit(cache=True, nogil=True, inline="always")
-def dt_cell(dt, guide):  # type: ignore[no-untyped-def]
-    """Return the number of dt edges at or below dt >= 0."""
-    bucket = (np.float64(dt).view(np.int64) >> guide.shift) - guide.first
-    n = guide.table[min(max(bucket, 0), len(guide.table) - 1)]
-    while dt >= guide.edges[n]:
-        n += 1
-    return n
-
-
-@njit(cache=True, nogil=True, inline="always")
-def dm_cell(dm, guide):  # type: ignore[no-untyped-def]
-    """Return the number of dm edges at or below dm."""
-    bucket = min(max((dm - guide.origin) * guide.scale, 0.0), len(guide.table) - 1.0)
-    n = guide.table[int(bucket)]
-    while dm >= guide.edges[n]:
-        n += 1
-    return n
-
-
-@njit(cache=True, nogil=True, inline="always")
 def dt_buckets(time, at, shift, first, last, buckets):  # type: ignore[no-untyped-def]
     """Write the fine buckets of the time differences."""
     for k in range(len(time)):

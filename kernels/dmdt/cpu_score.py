@@ -81,11 +81,11 @@ def _score(  # type: ignore[no-untyped-def]
                             row = np.uint32(row - edge)
                             row = np.uint32(row + np.uint32(dt >= dt_edges[(row >> two) + one]) * four)
                         else:
-                            slot = -1
+                            at = -1
                             if row == search:
-                                slot = _slot(zero if dt == 0.0 else dt, dm, dt_edges, row_slots, edges)
-                            if slot >= 0:
-                                found[k] = np.uint32(slot)
+                                at = _slot(zero if dt == 0.0 else dt, dm, dt_edges, row_slots, edges)
+                            if at >= 0:
+                                found[k] = np.uint32(at)
                             elif begin == k:
                                 begin += 1
                             else:
@@ -167,8 +167,8 @@ def score(block: PairableBlock, reference: CompiledReference) -> tuple[NDArray[n
 def _row_codes(fine: NDArray[np.int64], equal_cells: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """Return for each fine bucket 4 times its row, or what to do instead, and one bucket of SEARCH.
 
-    Rows without equal cells are searched. EDGE + 4 row says that one edge, that after the row, lies inside the
-    bucket: one comparison decides between the row and the next.
+    Rows without equal cells are searched. EDGE + 4 row says that one edge, that after the row, lies inside
+    the bucket: one comparison decides between the row and the next.
     """
     n_rows = len(equal_cells)
     codes = np.where(equal_cells, 4 * np.arange(n_rows), SEARCH)

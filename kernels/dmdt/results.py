@@ -21,15 +21,20 @@ def score_result(block: PairableBlock, sums: NDArray[np.int64], worst: NDArray[n
 
 
 def normalised(
-    maps: NDArray[np.generic], totals: NDArray[np.integer], norm: tuple[str, ...]
+    maps: NDArray[np.integer], totals: NDArray[np.integer], norm: tuple[str, ...], scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """Normalise maps[..., n_dt, n_dm] to float32.
+    """Scale and normalise maps[..., n_dt, n_dm] to float32.
 
     ``"dt"`` divides each dt row by its number of pairs, those outside the dm range included; ``"max"``
     divides by the largest cell; ``"l2"`` by the root of the sum of squares. Always in this order
     (light-curve: dt, then max; scope-ml: l2). Rows and maps without pairs stay zero.
     """
-    out = maps.astype(np.float64)
+    if not norm:
+        # straight into float32: large temporaries cost more than the kernel at a few dozen points
+        plain = np.empty(maps.shape, np.float32)
+        np.multiply(maps, scale, out=plain, casting="unsafe")
+        return plain
+    out = maps * scale
     if "dt" in norm:
         out /= np.maximum(totals, 1)[..., np.newaxis]
     for name in ("max", "l2"):

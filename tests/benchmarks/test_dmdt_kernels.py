@@ -181,9 +181,7 @@ def test_speed_of_smearing(n):
     slow, fast = in_turn(7, theirs, ours)
     mega = n_curves * n * (n - 1) / 2e6
     rates = f"light-curve {mega / slow:.1f}, ours {mega / fast:.1f} Mpairs/s"
-    sys.stdout.write(
-        f"\nsmearing n={n}: {rates}: {slow / fast:.1f}x, largest error {error:.1e} of the maximum\n"
-    )
+    sys.stdout.write(f"\nsmearing n={n}: {rates}: {slow / fast:.1f}x, error {error:.1e} of the maximum\n")
     assert error <= GAUSSIAN_ERROR
     assert slow / fast >= GAUSSIAN_RATIO
 

@@ -41,7 +41,9 @@ def make_block(sizes, seed=0, bands=2, step=0.25, span=300.0, decimals=2, errors
 @pytest.fixture(autouse=True)
 def quiet_arithmetic():
     """Without the JIT NumPy warns where the compiled kernels take infinities, on purpose."""
-    with np.errstate(**({"over": "ignore", "divide": "ignore"} if config.DISABLE_JIT else {})):
+    with np.errstate(
+        **({"over": "ignore", "divide": "ignore", "invalid": "ignore"} if config.DISABLE_JIT else {})
+    ):
         yield
 
 

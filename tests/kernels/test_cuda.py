@@ -75,6 +75,28 @@ def test_many_pairs_of_the_largest_value_do_not_overflow(shim):
     assert ours.total[0, 0] == theirs.total[0, 0] == -4000.0 * ours.n_pairs[0, 0]
 
 
+def test_extreme_numbers_give_the_same(shim):
+    rng = np.random.default_rng(2)
+    n = 40
+    block = dmdt.LightCurves(
+        np.sort(rng.choice([-1e308, 0.0, 5e-324, 0.25, 1.0, 1e17, 1e308], n)),
+        rng.choice([-1e308, -1e17, 0.0, 5e-324, 0.5, 1e308], n),
+        rng.choice([0.0, 1e-170, 1e-9, 0.1, 1e17, 1e200], n),
+        np.zeros(n, np.uint8),
+        np.array([0, n]),
+    )
+    grid, rules = GRIDS["uneven"], RULES["zeros"]
+    for function in (dmdt.count_maps, dmdt.gaussian_maps):
+        ours, theirs = (function(block, [(0, 0)], grid, rules, backend=b) for b in ("cpu", "cuda"))
+        assert ours.any()
+        np.testing.assert_array_equal(theirs, ours)
+    reference = make_reference(grid, [(0, 0)])[1]
+    ours, theirs = (dmdt.score(block, reference, rules, backend=b) for b in ("cpu", "cuda"))
+    assert ours.n_ignored.any()
+    for name in ours._fields:
+        np.testing.assert_array_equal(getattr(theirs, name), getattr(ours, name), err_msg=name)
+
+
 def test_nothing_to_do(shim):
     for sizes in ([], [0, 0], [1]):
         block = make_block(sizes)
@@ -105,7 +127,9 @@ def test_the_backends_have_the_same_signatures(name):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_the_source_compiles_within_its_budget(arch):
     core = pytest.importorskip(
-        "cuda.core", reason="needs the wheels cuda-core, cuda-bindings, nvidia-cuda-nvrtc"
+        "cuda.core",
+        reason="needs the wheels cuda-core, cuda-bindings, nvidia-cuda-nvrtc",
+        exc_type=ImportError,
     )
     log = io.StringIO()
     options = core.ProgramOptions(arch=arch, std="c++17", fma=False, ptxas_options=["-v"])
