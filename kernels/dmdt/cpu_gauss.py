@@ -51,19 +51,20 @@ def _smear(dm, slope, half, first, stop, edges, normal, cumulative, at):  # type
 
 
 @njit(cache=True, nogil=True)
-def _cells(cumulative, beyond, sums):  # type: ignore[no-untyped-def]
+def _cells(cumulative, beyond, totals, sums):  # type: ignore[no-untyped-def]
     """Turn sums at the edges, and of pairs wholly below an edge, into sums in the cells; clear them."""
-    n_rows, n_edges = cumulative.shape[0], sums.shape[1] + 1
-    for row in range(n_rows):
-        full = beyond[row, 0]
-        below = cumulative[row, 0] + full
-        for edge in range(1, n_edges):
-            full += beyond[row, edge]
-            above = cumulative[row, edge] + full
-            sums[row, edge - 1] = above - below
-            below = above
-    cumulative[:] = 0
-    beyond[:] = 0
+    n_edges = sums.shape[1] + 1
+    for row in range(len(totals)):
+        if totals[row] > 0:
+            full = beyond[row, 0]
+            below = cumulative[row, 0] + full
+            for edge in range(1, n_edges):
+                full += beyond[row, edge]
+                above = cumulative[row, edge] + full
+                sums[row, edge - 1] = above - below
+                below = above
+            cumulative[row] = 0
+            beyond[row] = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -137,7 +138,7 @@ def _gaussian_maps(  # type: ignore[no-untyped-def]
                         edge, stop = dm_table[lefts[k]], dm_next[rights[k]]
                         stop = _smear(dm, slope, half, edge, stop, padded, normal, flat, row * width)
                         beyond[row, min(stop, n_dm + 1)] += full
-            _cells(cumulative, beyond, sums[o, key])
+            _cells(cumulative, beyond, totals[o, key], sums[o, key])
 
 
 def gaussian_maps(
