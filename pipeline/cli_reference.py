@@ -100,13 +100,25 @@ def export_json(source: str, folder: str, replace: bool) -> None:
 @click.argument("out", type=click.Path())
 @click.option("--keys", default="", help="Bands and colour keys, with commas.  [default: all]")
 @click.option("--preset", default="none", show_default=True, help="Quality cuts: none or soraisam2020.")
+@click.option(
+    "--sign",
+    default="positive",
+    show_default=True,
+    help="positive, or any: pair negative subtractions too, as the original does.",
+)
 @_REPLACE
-def pairs(archive: str, object_id: str, out: str, keys: str, preset: str, replace: bool) -> None:
-    """Write the (dt, dm) pairs of one object as the original's JSON."""
+def pairs(archive: str, object_id: str, out: str, keys: str, preset: str, sign: str, replace: bool) -> None:
+    """Write the pairs of one object as soraisam2020 does, by its rules and in its JSON."""
     from skytrawl.catalogs.archive import Archive
     from skytrawl.dmdt_common import Cuts
     from skytrawl.dmdt_maps import export_pairs, object_pairs
+    from skytrawl.kernels.dmdt import SORAISAM2020_RULES
 
-    chosen = tuple(key.strip() for key in keys.split(",") if key.strip())
-    found = object_pairs(Archive.open(archive), object_id, keys=chosen, cuts=Cuts(preset=preset))
+    found = object_pairs(
+        Archive.open(archive),
+        object_id,
+        keys=keys,
+        rules=SORAISAM2020_RULES,
+        cuts=Cuts(preset=preset, sign=sign),
+    )
     click.echo(str(export_pairs(found, out, replace)))
