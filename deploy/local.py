@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skytrawl.errors import ParameterError
+from skytrawl.errors import ParameterError, SkytrawlError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # Share of the machine's memory that workers may take together; the rest is for driver and page cache.
 MEMORY_SHARE = 0.85
+_GUARD = (
+    "Workers import the script that starts them: put the code of a script below "
+    "`if __name__ == '__main__':`, or use cluster='threads'"
+)
 
 
 @dataclass(frozen=True)
@@ -110,24 +117,35 @@ def connect(
         )
 
 
+def dask_setup(worker: Any) -> None:
+    """Preload of local workers: Ctrl-C in a terminal reaches them too, but the driver stops them."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _processes(shape: LocalShape, memory: int | None, dashboard: str, timeout: float) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(
+    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+        # A worker that has just been started imports the user's script, which starts workers, which ...
+        raise SkytrawlError(_GUARD)
+    try:
+        cluster = LocalCluster(
             n_workers=shape.processes,
             threads_per_worker=shape.threads,
             memory_limit=memory or shape.memory,
             processes=True,
             dashboard_address=dashboard,
+            preload=[__name__],
             # The runner isolates and retries what was on a dead worker itself; letting the scheduler
             # feed the same task to four workers in a row would kill all of them.
             scheduler_kwargs={"allowed_failures": 1},
             # NUMBA's and BLAS' own threads would compete with the workers'.
             env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        ) as cluster,
-        Client(cluster, timeout=timeout) as client,
-    ):
+        )
+    except RuntimeError as error:
+        raise SkytrawlError(f"worker processes do not start ({error}). {_GUARD}") from error
+    with cluster, Client(cluster, timeout=timeout) as client:
         yield client
 
 

@@ -1,14 +1,17 @@
 """The command line: `skytrawl demo | ingest | info | plan | run | query`.
 
 Job options come from the parameter dataclass of each job; heavy libraries are imported when a command runs.
-Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions.
+Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions; a run that was stopped ends with 130
+(Ctrl-C) or 143 (SIGTERM), as shells count.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -168,6 +171,27 @@ _VERSION = click.Option(["--version"], type=int, help="Version of the archive.  
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON for machines.")
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C, and the SIGTERM of a batch system at its time limit, end a run in order and say so."""
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        from skytrawl.console import say
+
+        say("stopped. What is done is kept: the same command continues")
+        raise click.exceptions.Exit(128 + (received or [signal.SIGINT])[0]) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run(
     job: str,
     given: dict[str, Any],
@@ -180,7 +204,7 @@ def _run(
     from skytrawl.console import progress_bar, say, show_facts, show_json
     from skytrawl.runner import run as run_job
 
-    with progress_bar(job) as progress:
+    with stoppable(), progress_bar(job) as progress:
         summary = run_job(
             job,
             archive,
