@@ -28,6 +28,9 @@ class Run:
     ----------
     path : str or Path
         Folder ``<store>/<job>/<fingerprint>``.
+    version : Version, optional
+        The archive version whose partition table counts; default the one that the run covers now. A writer
+        is pinned to its own, because a later driver may let the run cover another.
 
     Raises
     ------
@@ -35,8 +38,10 @@ class Run:
         If the folder holds no run.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, version: Version | None = None) -> None:
         self.path = Path(path).absolute()
+        if version is not None:
+            self.version = version
         self.storage = Storage(self.path)
         self.attrs: dict[str, Any] = group(self.storage, "", "run", self.path)
 

@@ -185,17 +185,25 @@ def _complain(answers: Mapping[str, Any], out: str) -> None:
         raise PreflightError("the workers cannot do this run:\n  " + "\n  ".join(lines))
 
 
+def deciding(versions: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The packages that decide values, out of `package_versions`."""
+    return tuple((name, versions[name]) for name in _MUST_AGREE)
+
+
+def unequal(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Packages that decide values and differ, in words; those that `expected` lacks are not compared."""
+    return [
+        f"{name} {found[name]} instead of {expected[name]}"
+        for name in _MUST_AGREE
+        if name in expected and found[name] != expected[name]
+    ]
+
+
 def _compare_versions(answers: Mapping[str, Any], mine: Mapping[str, str]) -> None:
     lines = []
     for worker, answer in answers.items():
-        other = answer["versions"]
-        unequal = [
-            f"{name} {other[name]} instead of {mine[name]}"
-            for name in _MUST_AGREE
-            if other[name] != mine[name]
-        ]
-        if unequal:
-            lines.append(f"{worker}: {', '.join(unequal)}")
+        if found := unequal(answer["versions"], mine):
+            lines.append(f"{worker}: {', '.join(found)}")
     if lines:
         raise PreflightError(
             "workers with other versions than the driver would mix results:\n  "

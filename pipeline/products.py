@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ParametersChangedError, ReferenceExistsError
 from skytrawl.job import Job, Prepared
+from skytrawl.lock import NAME as LOCK
+from skytrawl.lock import only_driver
 from skytrawl.params import differences, fingerprint, parameter_dict
 from skytrawl.sinks import ReductionSink, RowSink, Sink
 
@@ -42,6 +45,11 @@ class Product(ABC):
         self.replace = replace
         self.fingerprint = ""
         self.storage = Storage(out)
+        self._held = ExitStack()
+
+    def close(self) -> None:
+        """Let another driver in."""
+        self._held.close()
 
     def identity(self, backend: str) -> dict[str, Any]:
         """What the fingerprint hashes; an input is its content, wherever it lies."""
@@ -65,7 +73,7 @@ class Product(ABC):
 
     @abstractmethod
     def start(self, backend: str, provenance: dict[str, Any]) -> Sink:
-        """Begin or continue; sets `fingerprint` and `storage` (the folder of the run)."""
+        """Keep other drivers out, begin or continue; sets `fingerprint` and `storage` (the run's folder)."""
 
     @abstractmethod
     def finish(self, done: int, continued: bool) -> None:
@@ -108,6 +116,7 @@ class RowProduct(Product):
         identity = self.identity(backend)
         self.fingerprint = fingerprint(identity)
         store = ResultsStore.create_or_open(self.out, self.archive)
+        self._held.enter_context(only_driver(self.out / self.job.name))
         self.run = store.start_run(
             self.job.name,
             self.fingerprint,
@@ -165,6 +174,8 @@ class StateProduct(Product):
         """
         identity = self.identity(backend)
         self.fingerprint = fingerprint(identity)
+        self._held.callback(self._tidy)
+        self._held.enter_context(only_driver(self.home))
         begun = self._begun()
         same = begun.get("fingerprint") == self.fingerprint
         if begun and not same:
@@ -174,7 +185,10 @@ class StateProduct(Product):
                     + "\n  ".join(_differences(begun["identity"], identity))
                     + "\nchoose another output path, or use replace=True (--replace) to drop it"
                 )
-            shutil.rmtree(self.home)
+            work = Storage(self.home)
+            for key in work.list():
+                if key != LOCK:
+                    work.delete(key)
         if self.out.exists() and not same and not self.replace:
             raise ReferenceExistsError(
                 f"{self.out} exists and is never overwritten silently: choose another path, or use "
@@ -215,6 +229,10 @@ class StateProduct(Product):
         self.job.save(dataset, self.out, self.may_replace)
         if not missing:
             shutil.rmtree(self.home)
+
+    def _tidy(self) -> None:
+        if self.home.is_dir() and not any(self.home.iterdir()):
+            self.home.rmdir()
 
     def _empty_state(self) -> dict[str, Any]:
         import numpy as np

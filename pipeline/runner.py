@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from skytrawl.catalogs.archive import Archive
+    from skytrawl.products import Product
 
 __all__ = ["Progress", "RunSummary", "run"]
 
@@ -217,11 +218,15 @@ class _Run:
 
     def go(self) -> RunSummary:
         """Check, walk, finish."""
-        began = time.perf_counter()
-        from skytrawl.products import Product, RowProduct, StateProduct
+        from skytrawl.products import RowProduct, StateProduct
 
+        began = time.perf_counter()
         kind: type[Product] = RowProduct if self.rows else StateProduct
         product = kind(self.job, self.archive, self.out, self.parameters, self.prepared, self.options.replace)
+        with closing(product):
+            return self._go(product, began)
+
+    def _go(self, product: Product, began: float) -> RunSummary:
         pinned = product.pinned(self.asked)
         fitness = checks.preflight(
             self.client,
@@ -253,6 +258,8 @@ class _Run:
             home=str(product.storage.root),
             run=str(product.storage.root) if self.rows else "",
             artefact=save_artefact(product.storage, self.prepared),
+            archive_fingerprint=self.archive.fingerprint,
+            packages=checks.deciding(fitness.versions),
         )
         done = sink.done()
         # A driver that was killed may have left the record of a failure that was mended.

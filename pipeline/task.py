@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.catalogs.ledger import Entry
-from skytrawl.errors import SkytrawlError
+from skytrawl.errors import PreflightError, SkytrawlError
 from skytrawl.job import Arrays, Job, Prepared, load_job
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Spec:
     """What every task of a run is told; a few hundred bytes, the rest is loaded by path on the worker.
 
     `run` is the folder of the run in a results store, "" for a reduction. `artefact` is the file of the
-    prepared payload below `home`, "" if there is none.
+    prepared payload below `home`, "" if there is none. By `archive_fingerprint` and `packages` a worker
+    that came after the preflight notices that it must not take part (empty: not compared).
     """
 
     job: str
@@ -46,6 +47,8 @@ class Spec:
     home: str
     run: str = ""
     artefact: str = ""
+    archive_fingerprint: str = ""
+    packages: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ def work(spec: Spec, partitions: list[int]) -> Report:
 
 def part(spec: Spec, partition: int, start: int, stop: int) -> Arrays | Trouble:
     """Compute a range of the objects of a partition; nothing is written."""
+    job, archive, prepared = opened(spec)
     try:
-        job, archive, prepared = opened(spec)
         return compute(spec, job, archive, prepared, partition, slice(start, stop))
     except Exception as error:
         return _trouble(partition, error)
@@ -160,7 +163,7 @@ def compute(
     if job.kind == "reduction":
         block = archive.read(partition, job.needs(spec.parameters, archive), objects)
         return job.block(block, spec.parameters, prepared, spec.backend)
-    run = _run(spec.run, spec.version)
+    run = _run(spec)
     if not archive.version.partitions["n_objects"][partition]:
         return {name: np.empty((0, *run.column(name).tail), run.column(name).dtype) for name in run.names}
     needed = dict.fromkeys(job.needs(spec.parameters, archive))
@@ -174,26 +177,51 @@ def compute(
 
 def write(spec: Spec, partition: int, arrays: Arrays, *, flush: bool) -> str:
     """Write the shards of a partition; returns the hash of the decoded values."""
-    return _run(spec.run, spec.version).write(partition, arrays, flush=flush)
+    return _run(spec).write(partition, arrays, flush=flush)
 
 
 def opened(spec: Spec) -> tuple[Job, Archive, Prepared]:
-    """The job, the archive version and the prepared payload, each opened once per process."""
+    """The job, the archive version and the prepared payload, each opened once per process.
+
+    Raises
+    ------
+    PreflightError
+        If this process must not take part: other packages, or another archive under the same path.
+    """
     from skytrawl.catalogs.archive import Archive
 
-    return (
-        load_job(spec.job),
-        Archive.cached(spec.archive, spec.version),
-        load_artefact(spec.home, spec.artefact),
-    )
+    archive = Archive.cached(spec.archive, spec.version)
+    _check_fit(archive, spec.archive_fingerprint, spec.packages)
+    return load_job(spec.job), archive, load_artefact(spec.home, spec.artefact)
 
 
 @lru_cache(maxsize=8)
-def _run(path: str, version: int) -> Run:
-    # The version is part of the key: a run that continues on a later version has a longer partition table.
+def _check_fit(archive: Archive, fingerprint: str, packages: tuple[tuple[str, str], ...]) -> None:
+    from skytrawl.preflight import package_versions, unequal
+
+    lines = unequal(package_versions(), dict(packages))
+    if fingerprint and archive.fingerprint != fingerprint:
+        lines.append("another archive has taken the place of the one that the driver opened")
+    if lines:
+        raise PreflightError(
+            f"a worker on {platform.node()} that came later does not fit the run: {', '.join(lines)}. What "
+            "is done is kept: mend or remove that worker, then start the same run again to continue"
+        )
+
+
+def _run(spec: Spec) -> Run:
+    from skytrawl.catalogs.archive import Archive
+
+    return _pinned_run(spec.run, Archive.cached(spec.archive, spec.version))
+
+
+@lru_cache(maxsize=8)
+def _pinned_run(path: str, archive: Archive) -> Run:
+    # Partition numbers mean rows of the version that the driver pinned. The run's own copy of the table is
+    # replaced by a driver that continues it on another version, perhaps while this task goes on.
     from skytrawl.catalogs.runs import Run
 
-    return Run(path)
+    return Run(path, archive.version)
 
 
 def save_artefact(storage: Storage, prepared: Prepared) -> str:
@@ -278,7 +306,7 @@ def _record(spec: Spec, archive: Archive, finished: list[tuple[int, float, str]]
         )
         for partition, seconds, values in finished
     ]
-    _run(spec.run, spec.version).ledger.record(entries)
+    _run(spec).ledger.record(entries)
 
 
 def _totals(report: Report, archive: Archive, done: list[int], began: float) -> Report:

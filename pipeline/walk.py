@@ -22,6 +22,7 @@ from skytrawl.watchdog import Stall, Watchdog
 
 # Without any worker for so long, nobody will come.
 NO_WORKER_SECONDS = 120.0
+_CONTINUE = "What is done is kept; start the same run again to continue"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Walk:
         skipped: int = 0,
     ) -> None:
         self.client = client
+        self._scheduler = str(client.scheduler.address)  # a closed client has forgotten it
         self.spec = spec
         self.batcher = batcher
         self.sink = sink
@@ -126,25 +128,43 @@ class Walk:
         self._earlier = set(self.sink.failures.read())
         self._tell(always=True)
         try:
-            while self._feed():
-                try:
-                    number = self._ready.get(timeout=min(1.0, self.watchdog.interval))
-                except queue.Empty:
-                    self._count_threads()
-                else:
-                    self._take(number)
-                    self._tell()
-                if self.watchdog.due():
-                    self._watch()
+            self._loop()
+        except OSError as error:
+            if self.client.status == "running":
+                raise
+            raise self._gone() from error
         finally:
-            for unit in self._units.values():
-                self.client.cancel(unit.futures, force=True)
-            self._units.clear()
-            self.sink.close()
+            # What is done is made durable whatever the cluster still answers.
+            try:
+                self._cancel()
+            finally:
+                self.sink.close()
         self._tell(always=True)
+
+    def _loop(self) -> None:
+        while self._feed():
+            try:
+                number = self._ready.get(timeout=min(1.0, self.watchdog.interval))
+            except queue.Empty:
+                self._count_threads()
+            else:
+                self._take(number)
+                self._tell()
+            if self.watchdog.due():
+                self._watch()
+
+    def _cancel(self) -> None:
+        futures = [future for unit in self._units.values() for future in unit.futures]
+        self._units.clear()
+        if futures and self.client.status == "running":
+            self.client.cancel(futures, force=True)
 
     def _feed(self) -> bool:
         """Top the window up; False when nothing is left to wait for."""
+        while self.client.status == "connecting":
+            time.sleep(0.1)  # the client gives up by itself after its timeout
+        if self.client.status != "running":
+            raise self._gone()
         self._count_threads()
         limit = self.window or max(4, 3 * self._threads)
         while len(self._units) < limit:
@@ -167,10 +187,10 @@ class Walk:
         if chosen:
             self._worker_seen = now
         elif now - self._worker_seen > NO_WORKER_SECONDS:
-            raise PreflightError(
-                f"no worker for {NO_WORKER_SECONDS:.0f} s: the cluster is gone. What is done is kept; "
-                "start the same run again to continue"
-            )
+            raise PreflightError(f"no worker for {NO_WORKER_SECONDS:.0f} s: the cluster is gone. {_CONTINUE}")
+
+    def _gone(self) -> PreflightError:
+        return PreflightError(f"the scheduler at {self._scheduler} does not answer any more. {_CONTINUE}")
 
     def _submit(self, batch: Batch) -> None:
         number = next(self._numbers)
@@ -210,9 +230,15 @@ class Walk:
                 self._report(unit.batch, report)
             return
         if future.status == "error":
-            self._lost(unit.batch, _explained(future.exception()), _traceback(future))
+            raised = future.exception()
+            if isinstance(raised, PreflightError):
+                raise raised  # a worker that does not fit would swallow one task after another
+            self._lost(unit.batch, _explained(raised), _traceback(future))
         else:
-            self._lost(unit.batch, f"the scheduler dropped the task ({future.status})", "")
+            # A connection that broke, or another client that restarted the cluster: no partition is to blame.
+            dropped = f"the scheduler dropped the task ({future.status})"
+            for partition in self._unfinished(unit.batch):
+                self._again(partition, dropped, "", "")
 
     def _report(self, batch: Batch, report: Report) -> None:
         self.sink.accept(report)
@@ -224,23 +250,28 @@ class Walk:
             again = [key for key in partition_keys(self.partitions[report.done]) if key in self._earlier]
             self.sink.failures.clear(again)
         for trouble in report.troubles:
-            self._attempts[trouble.partition] += 1
-            if self._attempts[trouble.partition] > self.retries:
-                self._give_up(trouble.partition, trouble.error, trouble.traceback, trouble.host)
-            else:
-                self.batcher.again.append(trouble.partition)
+            self._again(trouble.partition, trouble.error, trouble.traceback, trouble.host)
 
-    def _lost(self, batch: Batch, error: str, traceback: str) -> None:
-        """A task that came back without a report: nobody knows yet which partition is to blame."""
+    def _again(self, partition: int, error: str, traceback: str, host: str) -> None:
+        self._attempts[partition] += 1
+        if self._attempts[partition] > self.retries:
+            self._give_up(partition, error, traceback, host)
+        else:
+            self.batcher.again.append(partition)
+
+    def _unfinished(self, batch: Batch) -> list[int]:
+        """Partitions of a task that came back without a report, less those that it had finished."""
         finished = set(self.sink.finished_meanwhile(batch.partitions))
         if finished:
             rows = self.partitions[sorted(finished)]
             self.sink.failures.clear(partition_keys(rows))
             self.done += len(finished)
             self.observations += int(rows["n_observations"].sum())
-        for partition in batch.partitions:
-            if partition in finished:
-                continue
+        return [partition for partition in batch.partitions if partition not in finished]
+
+    def _lost(self, batch: Batch, error: str, traceback: str) -> None:
+        """A task that took its process with it, or stalled: which partition is to blame is not known yet."""
+        for partition in self._unfinished(batch):
             if batch.isolated:
                 self._attempts[partition] += 1
                 if self._attempts[partition] >= max(1, self.retries):
