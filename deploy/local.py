@@ -170,7 +170,15 @@ def _address(address: str, workers: int | None, threads: int | None, timeout: fl
     if workers is not None or threads is not None:
         raise ParameterError(f"workers and threads belong to a new cluster; {address} has its own")
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
+    try:
+        # A client that fails on the form of an address would hang for minutes when it is thrown away.
+        get_address_host_port(address)
+    except ValueError as error:
+        raise ParameterError(
+            f"cluster {address!r} is no scheduler address ({error}): such as 'tcp://host:8786'"
+        ) from error
     try:
         client = Client(address, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from skytrawl.catalogs.ledger import SEGMENT_ENTRIES, Failures, Key, partition_keys
+from skytrawl.catalogs.ledger import SEGMENT_ENTRIES, Failures, partition_keys
 from skytrawl.errors import SkytrawlError
 
 if TYPE_CHECKING:
@@ -98,17 +98,17 @@ class ReductionSink:
         self.fingerprint = fingerprint
         self.seconds = seconds
         self.partitions = partitions
-        self.keys = partition_keys(partitions)
         self.failures = Failures(storage, "failures")
         self.state: Arrays | None = None
-        self.included: set[Key] = set()
+        self.included = np.zeros(len(partitions), bool)
         self._load()
         self._saved = time.monotonic()
         self._dirty = False
+        self._spoilt = False
 
     def done(self) -> np.ndarray:
         """Partitions whose counts are in the state."""
-        return np.fromiter((key in self.included for key in self.keys), bool, len(self.keys))
+        return self.included.copy()
 
     def finished_meanwhile(self, partitions: Iterable[int]) -> list[int]:
         """None: what a lost task had counted is lost with it."""
@@ -116,32 +116,33 @@ class ReductionSink:
 
     def accept(self, report: Report) -> None:
         """Combine a partial state; a partition counts once."""
-        keys = [self.keys[partition] for partition in report.done.tolist()]
-        if not keys or report.state is None:
+        if not len(report.done) or report.state is None:
             return
-        if not self.included.isdisjoint(keys):
+        if self.included[report.done].any():
             raise SkytrawlError(f"{self.job.name}: a partition came back twice; the state was left as it was")
+        # Ctrl-C may come while the state is changed in place: half a sum must not become a checkpoint.
+        self._spoilt = True
         if self.state is None:
             # The arrays that come out of a future may be read-only views of the network buffer.
             self.state = {name: np.array(value) for name, value in report.state.items()}
         else:
             self.state = self.job.combine(self.state, report.state)
-        self.included.update(keys)
+        self.included[report.done] = True
+        self._spoilt = False
         self._dirty = True
         if time.monotonic() - self._saved >= self.seconds:
             self.checkpoint()
 
     def close(self) -> None:
-        """Write the last checkpoint."""
-        if self._dirty:
+        """Write the last checkpoint; after a combination that broke off, the one before stays."""
+        if self._dirty and not self._spoilt:
             self.checkpoint()
 
     def checkpoint(self) -> None:
         """Write state and included partitions in one atomic file."""
         arrays: dict[str, Any] = {f"state:{name}": value for name, value in (self.state or {}).items()}
-        keys = sorted(self.included)
-        arrays["slots"] = np.array([slot for slot, _ in keys], np.int64)
-        arrays["contents"] = np.array([content for _, content in keys], "S32")
+        rows = self.partitions[self.included]
+        arrays["slots"], arrays["contents"] = rows["object_slot"], rows["content"]
         header = json.dumps({"job": self.job.name, "fingerprint": self.fingerprint})
         arrays["header"] = np.frombuffer(header.encode(), np.uint8)
         buffer = io.BytesIO()
@@ -157,12 +158,13 @@ class ReductionSink:
             with np.load(io.BytesIO(self.storage.read(self.KEY)), allow_pickle=False) as content:
                 header = json.loads(content["header"].tobytes())
                 state = {name[6:]: content[name] for name in content.files if name.startswith("state:")}
-                included = set(zip(content["slots"].tolist(), content["contents"].tolist(), strict=True))
+                known = set(zip(content["slots"].tolist(), content["contents"].tolist(), strict=True))
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             path = self.storage.path(self.KEY)
             raise SkytrawlError(
                 f"{path} is damaged ({error}): delete it to begin the reduction anew"
             ) from error
         # A partition that this version no longer has cannot be taken out of a sum: begin anew.
-        if header["fingerprint"] == self.fingerprint and included <= set(self.keys):
+        included = np.fromiter((key in known for key in partition_keys(self.partitions)), bool)
+        if header["fingerprint"] == self.fingerprint and included.sum() == len(known):
             self.state, self.included = state, included

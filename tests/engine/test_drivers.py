@@ -1,10 +1,12 @@
 """The driver's side of faults: two at once, stopped ones, a lost scheduler, workers that do not fit."""
 
+import dataclasses
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,34 @@ def test_stopped_command_says_so_and_can_be_continued(
     assert again.skipped > 0
     assert again.skipped + again.done == 20
     same(decoded(out), undisturbed)
+
+
+def test_interrupted_combination_is_never_a_checkpoint(
+    archive_path: Path, tmp_path: Path, threads: Any, undisturbed: Any, monkeypatch: Any
+) -> None:
+    import engine_jobs
+    import xarray as xr
+
+    calls = []
+
+    def broken_off(left: Any, right: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():  # the driver, not a task
+            calls.append(1)
+        left["histogram"] += right["histogram"]
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        left["objects"] += right["objects"]
+        return left
+
+    stopping = dataclasses.replace(engine_jobs.COUNT, combine=broken_off)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_jobs, "COUNT", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run("test-count", archive_path, tmp_path / "ref.zarr", client=threads, window=1, delay=0.01)
+    run("test-count", archive_path, tmp_path / "ref.zarr", client=threads, delay=0.01)
+    with xr.open_zarr(tmp_path / "ref.zarr", consolidated=False) as made:
+        assert int(made.objects) == 400
+        assert int(made.histogram.sum()) == undisturbed["n"].sum()
 
 
 def test_script_without_guard_is_told(archive_path: Path, tmp_path: Path) -> None:

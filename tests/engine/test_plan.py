@@ -96,6 +96,9 @@ def test_shapes() -> None:
         connect("tcp://127.0.0.1:9", timeout=0.5),
     ):
         pass
+    for address in ("tcp://127.0.0.1", "foo://127.0.0.1:1"):
+        with pytest.raises(ParameterError, match="is no scheduler address"), connect(address):
+            pass
 
 
 def test_connect_to_an_address(processes: Any, archive_path: Path, tmp_path: Path) -> None:
