@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
@@ -38,12 +39,26 @@ from skytrawl.errors import NotAnArchiveError
 )
 @click.option("--time-format", help="mjd, jd, jd-2450000, mjd-50000 or days.  [default: by column name]")
 @click.option("--time-scale", help="utc, tai, tt or tdb.  [default: the survey's]")
-@click.option("--reference-position", help="geocenter, heliocenter, barycenter.  [default: the survey's]")
+@click.option(
+    "--reference-position", help="topocenter, geocenter, heliocenter or barycenter.  [default: the survey's]"
+)
 @click.option("--exposure-point", help="start or middle.  [default: the survey's]")
 @click.option("--bands", help="Bands of the archive, with commas.  [default: the survey's]")
 @click.option("--objects", type=click.Path(), help="Table with one row an object: ra, dec, class.")
-@click.option("--duplicates", type=click.Choice(["drop", "keep"]), default="drop", show_default=True)
-@click.option("--missing-errors", type=click.Choice(["drop", "keep"]), default="drop", show_default=True)
+@click.option(
+    "--duplicates",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Rows that repeat another row in every column.",
+)
+@click.option(
+    "--missing-errors",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Rows whose error is missing or zero.",
+)
 @click.option(
     "--on-bad",
     type=click.Choice(["drop", "raise"]),
@@ -105,6 +120,8 @@ def info(store: str, check: bool, deep: bool, version: int | None, as_json: bool
     if as_json:
         show_json(facts)
     else:
+        if "keys" in facts:  # a reference: g for (g, g), g-r for (g, r)
+            facts["keys"] = ["-".join(dict.fromkeys(key)) for key in facts["keys"]]
         show_facts(store, {name: _words(value) for name, value in facts.items()})
 
 
@@ -177,10 +194,18 @@ def _reference_facts(store: str, version: int | None) -> dict[str, Any]:
 
 
 def _words(value: Any) -> str:
+    """A value of any nesting as text; what belongs to a name stands indented below it."""
     if isinstance(value, dict):
-        return "\n".join(f"{name}: {_words(item)}" for name, item in value.items() if item not in ("", None))
+        lines = []
+        for name, item in value.items():
+            if item in ("", None) or item == {} or item == []:
+                continue
+            nested = isinstance(item, dict) or (isinstance(item, list) and isinstance(item[0], dict))
+            text = _words(item)
+            lines.append(f"{name}:\n{indent(text, '  ')}" if nested else f"{name}: {text}")
+        return "\n".join(lines)
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
+        return ("\n" if value and isinstance(value[0], dict) else ", ").join(map(_words, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -8,15 +8,15 @@ import click
 
 from skytrawl.errors import ParameterError
 
-# Columns of a table on the terminal, where nobody named any.
-SHOWN = 9
+# Columns that come first in a table on the terminal, where nobody named any; as many are shown as fit.
+FIRST = ("separation", "class", "ra", "dec", "n_pairs", "worst_key", "worst_dt", "worst_dm")
 
 
 @click.command(name="query")
 @click.argument("results", type=click.Path())
 @click.option("--job", help="Job to ask, where the store holds several.")
 @click.option("--top", type=click.IntRange(1), help="The N most interesting objects.  [default: 20]")
-@click.option("--by", help="Score to rank or flag by.  [default: the job's only ranked score]")
+@click.option("--by", help="Score to rank or flag by.  [default: the job's only one, or score]")
 @click.option(
     "--cone",
     type=(float, float, float),
@@ -59,8 +59,12 @@ def query(results: str, **words: Any) -> None:
 
     opened = open_query(results, words["job"])
     names = [name.strip() for name in words["columns"].split(",")] if words["columns"] else None
+    if words["by"] is None and "score" in opened.scores():
+        words["by"] = "score"
     if words["flagged"]:
-        title, columns = "flagged", _flagged(opened, words, names)
+        limit = words["threshold"]
+        title = "flagged" if limit is None else f"flagged beyond {limit:g}"
+        columns = _flagged(opened, words, names)
     elif words["cone"]:
         ra, dec, radius = words["cone"]
         title = f"within {radius} deg of {ra} {dec}"
@@ -72,10 +76,12 @@ def query(results: str, **words: Any) -> None:
         title = f"top {words['top'] or 20} by {by}"
         columns = opened.top(words["top"] or 20, words["by"], columns=names)
     _deliver(title, columns, opened, words)
-    if words["flagged"] and words["threshold"] is None and not len(next(iter(columns.values()))):
+    if not len(next(iter(columns.values()))):
         from skytrawl.console import say
 
-        say("no object is flagged by the threshold of the run; give another one with --threshold")
+        by_run = words["flagged"] and words["threshold"] is None
+        advice = "is flagged by the threshold of the run; give another one with --threshold"
+        say(f"no object {advice if by_run else title}")
 
 
 def _flagged(opened: Any, words: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
@@ -124,14 +130,14 @@ def _show(title: str, columns: dict[str, Any], opened: Any, choose: bool) -> Non
                 parts = zip(labels, columns[column][0], strict=True)
                 facts[column] = ", ".join(f"{label} {cell(part)}" for label, part in parts)
         show_facts(title, facts)
-    else:
-        shown = list(columns)
-        if choose:
-            scalar = [n for n, c in columns.items() if c.ndim == 1 and n not in ("healpix", "flagged")]
-            first = [n for n in ("object_id", *opened.scores(), "separation", "class") if n in scalar]
-            shown = [*first, *(n for n in scalar if n not in first)][:SHOWN]
-        show_columns(title, {name: columns[name] for name in shown})
-        left = [name for name in columns if name not in shown]
+    elif rows and not choose:
+        show_columns(title, columns)
+    elif rows:
+        scalar = [n for n, c in columns.items() if c.ndim == 1 and n not in ("healpix", "flagged")]
+        first = [n for n in ("object_id", *opened.scores(), *FIRST) if n in scalar]
+        order = [*first, *(n for n in scalar if n not in first)]
+        missing = set(show_columns(title, {name: columns[name] for name in order}, fit=True))
+        left = [name for name in columns if name in missing or name not in order]
         if left:
             say(f"more columns, with --columns, --csv, --table or --json: {', '.join(left)}")
     if opened.missing:

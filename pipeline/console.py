@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +43,67 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def show_columns(title: str, columns: Mapping[str, np.ndarray], *, hide: Sequence[str] = ()) -> None:
-    """Print columns of equal length as a table, one row an object."""
+def column_cells(name: str, values: np.ndarray) -> list[str]:
+    """The cells of one column: fixed decimals, five for positions, unless numbers need an exponent."""
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and values.ndim == 1:
+        sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+        if not len(sizes) or (sizes.max() < 1e7 and sizes.min() >= 1e-3):
+            decimals = 5 if name in ("ra", "dec", "separation") else 4
+            return ["-" if np.isnan(value) else f"{value:.{decimals}f}" for value in values]
+    return [cell(value) for value in values]
+
+
+def show_columns(title: str, columns: Mapping[str, np.ndarray], *, fit: bool = False) -> list[str]:
+    """Print columns of equal length as a table, one row an object.
+
+    Parameters
+    ----------
+    title : str
+        Printed above.
+    columns : mapping of str to array
+        At least one.
+    fit : bool
+        Leave columns out from the right where the terminal is too narrow: a score or an id that is cut short
+        tells nothing. Otherwise all are shown and their text is folded.
+
+    Returns
+    -------
+    list of str
+        Columns that were left out.
+    """
+    from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    names = [name for name in columns if name not in hide]
-    for name in names:
-        numeric = np.asarray(columns[name]).dtype.kind in "iufb"
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    rows = len(columns[names[0]]) if names else 0
-    for row in range(rows):
-        table.add_row(*(cell(columns[name][row]) for name in names))
-    console().print(table)
+    screen = console()
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    cells: list[list[str]] = []
+    left_out: list[str] = []
+    used = 0
+    for name, values in columns.items():
+        texts = column_cells(name, values)
+        width = max(map(cell_len, texts), default=0)
+        head = name.replace("_", "_\n", 1) if len(name) > width else name
+        width = max(width, *(map(len, head.split("\n")))) + 2
+        if fit and cells and (left_out or used + width - 2 > screen.width):
+            left_out.append(name)
+            continue
+        used += width
+        cells.append(texts)
+        numeric = np.asarray(values).dtype.kind in "iufb"
+        table.add_column(head, justify="right" if numeric else "left", no_wrap=fit, overflow="fold")
+    for row in zip(*cells, strict=True):
+        table.add_row(*row)
+    screen.print(table)
+    return left_out
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:

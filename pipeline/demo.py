@@ -91,18 +91,18 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
         raise ArchiveError(f"{len(summary.failed)} partitions failed: {summary.failed[0]}")
     opened = open_query(out / "scores.zarr")
     best = _ranked(opened, set(chosen), top)
-    title = f"most anomalous of {summary_text(opened)} (>= {MIN_PAIRS} pairs; lower is odder)"
-    show_columns(title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE})
+    outside = int(opened.partitions["n_objects"].sum()) - len(chosen)
+    title = (
+        f"most anomalous of {outside:,} objects outside the reference (>= {MIN_PAIRS} pairs; lower is odder)"
+    )
+    show_columns(
+        title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE}, fit=True
+    )
     figure = draw(out, best["object_id"][0], float(best["score"][0]))
     say(f"figure: {figure}")
     say(f"ask for more: skytrawl query {out / 'scores.zarr'} --top 50")
     say(f"done in {time.perf_counter() - started:.0f} s")
     return figure
-
-
-def summary_text(opened: Query) -> str:
-    """How many objects a run scored, in words."""
-    return f"{int(opened.partitions['n_objects'].sum()):,} objects"
 
 
 def _ranked(opened: Query, reference: set[str], top: int) -> dict[str, np.ndarray]:
