@@ -77,14 +77,7 @@ def show_columns(title: str, columns: Mapping[str, np.ndarray], *, fit: bool = F
     from rich.table import Table
 
     screen = console()
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     cells: list[list[str]] = []
     left_out: list[str] = []
     used = 0
@@ -102,6 +95,7 @@ def show_columns(title: str, columns: Mapping[str, np.ndarray], *, fit: bool = F
         table.add_column(head, justify="right" if numeric else "left", no_wrap=fit, overflow="fold")
     for row in zip(*cells, strict=True):
         table.add_row(*row)
+    screen.print(title, markup=False)  # a title of the table wraps at its width
     screen.print(table)
     return left_out
 
@@ -110,12 +104,14 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Print names and values as a two-column table."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(str(name), str(value))
-    console().print(table)
+    screen = console()
+    screen.print(title, markup=False)  # a title of the table wraps at its width
+    screen.print(table)
 
 
 def show_json(value: Any) -> None:
