@@ -17,7 +17,7 @@ from skytrawl.catalogs import export, match
 from skytrawl.catalogs.query import Query, normal_id
 from skytrawl.catalogs.results_view import untouched
 from skytrawl.catalogs.runs import Run, unknown
-from skytrawl.catalogs.sidecars import DIRECTIONS, best_rows, rank_key, separation
+from skytrawl.catalogs.sidecars import DIRECTIONS, best_rows, main_score, rank_key, separation
 from skytrawl.errors import (
     NoPositionsError,
     ObjectNotFoundError,
@@ -282,11 +282,7 @@ class SkytrawlDataset:
             for name, variable in variables.items()
             if variable.attrs.get("direction") in DIRECTIONS and variable.dims == ("object",)
         ]
-        if by is None:
-            if len(scores) != 1:
-                known = ", ".join(scores) or "none"
-                raise ParameterError(f"not one variable that declares a direction ({known}): give `by`")
-            by = scores[0]
+        by = main_score(scores, "this dataset") if by is None else by
         if by not in variables:
             raise ParameterError(unknown("variable", by, [str(name) for name in variables]))
         score = self._dataset[by]

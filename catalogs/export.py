@@ -168,10 +168,10 @@ def write_flagged_csv(
     int
         Number of rows.
     """
-    from skytrawl.catalogs.sidecars import ranked
+    from skytrawl.catalogs.sidecars import main_score, ranked
 
     scores = list(ranked(run))
-    score = by or (scores[0] if len(scores) == 1 else "score")
+    score = by or main_score(scores, str(run.path))
     if score not in run.names:
         raise ParameterError(
             f"{run.path} has no column {score!r}; name the score: {', '.join(scores) or 'none'}"

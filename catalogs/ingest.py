@@ -356,6 +356,13 @@ def _warn_of_names(curves: Mapping[str, Any], times: Mapping[str, Any], read: Ga
                     f"{said}: pass "
                     f"reference_position='{meant}' if the column's name is right"
                 )
+    guessed = {column.lower() for columns in read.guessed.values() for column in columns.values()}
+    release = sorted(guessed & {"oid", "filtercode", "catflags"})
+    if read.rules.survey.name == "ztf" and curves["photometry"] == "difference" and release:
+        read.warnings.append(
+            f"the column {release[0]!r} is one of ZTF data releases, which hold total magnitudes, but the "
+            "archive says difference: pass photometry='total' (--photometry total) if so"
+        )
     if curves["photometry"] == "mixed":
         read.warnings.append(
             "total and difference photometry are mixed on purpose: scores compare unlike values"

@@ -20,6 +20,7 @@ from skytrawl.catalogs.sidecars import (
     DIRECTIONS,
     Sidecars,
     best_rows,
+    main_score,
     rank_key,
     ranked,
     separation,
@@ -123,7 +124,7 @@ class Query:
         n : int
             Number of rows; fewer are returned where fewer objects have a score.
         by : str, optional
-            Score; may be left out where the run has one. NaN never ranks; ties go by partition and row.
+            Score; "score" or the run's only one if left out. NaN never ranks; ties go by partition and row.
         direction : {"low", "high"}, optional
             Which end is interesting; the score's own direction if left out.
         columns : sequence of str, optional
@@ -283,13 +284,7 @@ class Query:
 
     def _ranking(self, by: str | None, direction: str | None) -> tuple[str, str]:
         scores = ranked(self.run)
-        if by is None:
-            if len(scores) != 1:
-                known = ", ".join(scores) or "none"
-                raise ParameterError(
-                    f"{self.run.path} has not one ranked score ({known}): name one with `by`"
-                )
-            by = next(iter(scores))
+        by = main_score(scores, str(self.run.path)) if by is None else by
         column = self.run.column(by)
         if column.tail or column.dtype.kind not in "iufb":
             raise ParameterError(

@@ -97,5 +97,8 @@ class IngestReport:
         for reason, count in sorted(self.dropped.items(), key=lambda item: -item[1]):
             lines.append(f"  {count} dropped: {reason}")
             lines += [f"    {place}" for place in self.examples.get(reason, ())]
+        # Files of one kind are guessed alike: each set of guesses is said once.
+        for columns in dict.fromkeys(tuple(sorted(found.items())) for found in self.guessed.values()):
+            lines.append("columns: " + ", ".join(f"{role} from {name}" for role, name in columns))
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)

@@ -243,9 +243,9 @@ def group(storage: Storage, key: str, kind: str, path: Path) -> dict[str, Any]:
         attrs = json.loads(storage.read(f"{key}zarr.json"))["attributes"]["skytrawl"]
         found = attrs["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        wrong = f"is not a {what} (no readable zarr.json of ours)" if path.exists() else "does not exist"
         raise NotAnArchiveError(
-            f"{path} is not a {what} (no readable zarr.json of ours). Give the folder that `skytrawl run` "
-            "wrote, or a path that does not exist yet"
+            f"{path} {wrong}. Give the folder that `skytrawl run` wrote, or, to write, a new path"
         ) from error
     if found != kind:
         raise NotAnArchiveError(

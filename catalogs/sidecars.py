@@ -13,17 +13,22 @@ deleted and rebuilt at any time. All are ``.npy`` files that are mapped, not loa
 
 import hashlib
 import json
+import os
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from skytrawl.catalogs.runs import Run
-from skytrawl.errors import NoPositionsError
+from skytrawl.errors import NoPositionsError, ParameterError
+
+Result = TypeVar("Result")
 
 FORMAT = 1
 DEPTH = 128
@@ -39,6 +44,17 @@ def ranked(run: Run) -> dict[str, str]:
     """Columns of a run that declare a direction, "low" or "high", with it."""
     attrs = {name: run.column(name).attrs.get("direction") for name in run.outputs}
     return {name: end for name, end in attrs.items() if end in DIRECTIONS and not run.column(name).tail}
+
+
+def main_score(scores: Iterable[str], where: str) -> str:
+    """The score to rank by where nobody names one: "score", or the only one there is."""
+    names = list(scores)
+    if "score" in names:
+        return "score"
+    if len(names) != 1:
+        known = ", ".join(names) or "none"
+        raise ParameterError(f"{where} has not one ranked score ({known}): name one with `by`")
+    return names[0]
 
 
 def rank_key(values: np.ndarray, direction: str) -> np.ndarray:
@@ -150,6 +166,19 @@ def finalise(run: Run) -> dict[str, int]:
     return {"partitions": int(present.sum()), "missing": missing, "objects": int(counts.sum())}
 
 
+def _ahead(function: Callable[[int], Result], items: Sequence[int]) -> Iterator[Result]:
+    """Results in order, computed a few items ahead in threads: decoding shards releases the GIL."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 @dataclass
 class _Build:
     """The passes over the columns; each writes its files as it goes."""
@@ -234,27 +263,30 @@ class _Build:
         # Two passes over the score: the first counts, so that the file can be written in one go.
         numbers = np.zeros(len(self.counts), np.int64)
         leaders = np.zeros(len(self.counts), rank_key(np.empty(0, columns[name].dtype), direction).dtype)
-        for partition in self.used:
+
+        def rows_of(partition: int) -> tuple[np.ndarray, np.ndarray]:
             values = self.run.read(partition, (name,))[name]
             rows = best_rows(values, direction, DEPTH)
+            return rows, values[rows]
+
+        for partition, (rows, values) in zip(self.used, _ahead(rows_of, self.used), strict=True):
             numbers[partition] = len(rows)
             if len(rows):
-                leaders[partition] = rank_key(values[rows[:1]], direction)[0]
+                leaders[partition] = rank_key(values[:1], direction)[0]
         starts = np.concatenate([[0], np.cumsum(numbers)])
 
-        def records() -> Iterator[np.ndarray]:
-            for partition in np.flatnonzero(numbers).tolist():
-                values = self.run.read(partition, (name,))[name]
-                rows = best_rows(values, direction, DEPTH)
-                record = np.zeros(len(rows), dtype)
-                record["_row"] = rows
-                record[name] = values[rows]
-                for other in columns:
-                    if other != name and other not in wide:
-                        record[other] = self.run.read(partition, (other,))[other][rows]
-                yield record
+        def record_of(partition: int) -> np.ndarray:
+            rows, values = rows_of(partition)
+            record = np.zeros(len(rows), dtype)
+            record["_row"] = rows
+            record[name] = values
+            for other in columns:
+                if other != name and other not in wide:
+                    record[other] = self.run.read(partition, (other,))[other][rows]
+            return record
 
-        self.stream(f"best.{name}", dtype, (int(starts[-1]),), records())
+        records = _ahead(record_of, np.flatnonzero(numbers).tolist())
+        self.stream(f"best.{name}", dtype, (int(starts[-1]),), records)
         self.save(f"best-starts.{name}", starts)
         self.save(f"best-leaders.{name}", leaders)
         return wide

@@ -80,7 +80,7 @@ def connect(
     workers: int | None = None,
     threads: int | None = None,
     memory: int | None = None,
-    dashboard: str = ":0",
+    dashboard: str = "127.0.0.1:0",
     timeout: float = 60.0,
 ) -> Iterator[Client]:
     """Start a cluster, or connect to one, and yield its client.
@@ -96,7 +96,7 @@ def connect(
     memory : int, optional
         Bytes that a worker may use; default an equal share of 85 % of the machine.
     dashboard : str
-        Address of the Dask dashboard; ":0" takes any free port.
+        Address of the Dask dashboard; by default any free port, for this machine alone.
     timeout : float
         Seconds to wait for the scheduler.
 

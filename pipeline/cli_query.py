@@ -56,11 +56,10 @@ def query(results: str, **words: Any) -> None:
     if words["threshold"] is not None and not words["flagged"]:
         raise click.UsageError("--threshold goes with --flagged")
     from skytrawl.catalogs.query import open_query
+    from skytrawl.catalogs.sidecars import main_score
 
     opened = open_query(results, words["job"])
     names = [name.strip() for name in words["columns"].split(",")] if words["columns"] else None
-    if words["by"] is None and "score" in opened.scores():
-        words["by"] = "score"
     if words["flagged"]:
         limit = words["threshold"]
         title = "flagged" if limit is None else f"flagged beyond {limit:g}"
@@ -72,9 +71,9 @@ def query(results: str, **words: Any) -> None:
     elif words["object_id"] is not None:
         title, columns = f"object {words['object_id']}", opened.object(words["object_id"], columns=names)
     else:
-        by = words["by"] or ", ".join(opened.scores())
+        by = words["by"] or main_score(opened.scores(), results)
         title = f"top {words['top'] or 20} by {by}"
-        columns = opened.top(words["top"] or 20, words["by"], columns=names)
+        columns = opened.top(words["top"] or 20, by, columns=names)
     _deliver(title, columns, opened, words)
     if not len(next(iter(columns.values()))):
         from skytrawl.console import say

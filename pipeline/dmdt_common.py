@@ -124,7 +124,7 @@ def magnitude_system(archive: Archive) -> dict[str, Any]:
     if facts["photometry"] != "total":
         raise SchemaError(
             f"{archive.path} holds {facts['photometry']} fluxes, which have no magnitude: "
-            "add the flux of the template at ingest and declare photometry='total'"
+            "add the flux of the template before ingest and declare photometry='total'"
         )
     zero_point = facts.get("zero_point")
     if zero_point is None:

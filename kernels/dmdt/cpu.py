@@ -4,7 +4,6 @@ Entry points, with the same signatures as in `cuda`: count_maps, accumulate, gau
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from skytrawl.kernels.dmdt.cpu_cells import count_arguments, count_pairs, longest_band
@@ -12,11 +11,12 @@ from skytrawl.kernels.dmdt.cpu_gauss import gaussian_maps
 from skytrawl.kernels.dmdt.cpu_score import score
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
+from skytrawl.kernels.jit import njit
 
 __all__ = ["accumulate", "count_maps", "gaussian_maps", "own_cells", "pair_counts", "score"]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _count_maps(  # type: ignore[no-untyped-def]
     time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases, dt_edges,
     formula, low, width, high, origin, scale, dm_table, dm_edges, maps, totals,
@@ -44,7 +44,7 @@ def _count_maps(  # type: ignore[no-untyped-def]
                 totals[o, key, row] = total
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _accumulate(  # type: ignore[no-untyped-def]
     time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases, dt_edges,
     formula, low, width, high, origin, scale, dm_table, dm_edges, group, counts,
@@ -79,7 +79,7 @@ def accumulate(
     _accumulate(*count_arguments(block, dt, dm), group, counts)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _pair_counts(block, counts):  # type: ignore[no-untyped-def]
     time, bounds = block.time, block.bounds
     for key in range(len(block.first)):
@@ -111,14 +111,14 @@ def pair_counts(block: PairableBlock) -> NDArray[np.int64]:
     return counts
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _grown(array, room, used):  # type: ignore[no-untyped-def]
     out = np.empty(room, array.dtype)
     out[:used] = array[:used]
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _own_cells(  # type: ignore[no-untyped-def]
     time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases, dt_edges,
     formula, low, width, high, origin, scale, dm_table, dm_edges, start,

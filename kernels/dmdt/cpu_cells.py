@@ -9,16 +9,16 @@ compiler cannot rule out that the arrays overlap.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from skytrawl.kernels.dmdt.guides import UNDECIDED, BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
+from skytrawl.kernels.jit import njit
 
 UNDECIDED_BASE = 0xFFFFFFFF
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def dt_buckets(time, at, shift, first, last, buckets):  # type: ignore[no-untyped-def]
     """Write the fine buckets of the time differences."""
     for k in range(len(time)):
@@ -26,7 +26,7 @@ def dt_buckets(time, at, shift, first, last, buckets):  # type: ignore[no-untype
         buckets[k] = np.uint32(min(max(bucket, 0), last))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def formula_cells(time, value, at, height, shift, first, last, low, width, high, top, buckets, cells):  # type: ignore[no-untyped-def]
     """Write the fine dt buckets and, by the formula of a linear axis, the dm cells of n partners."""
     for k in range(len(time)):
@@ -40,7 +40,7 @@ def formula_cells(time, value, at, height, shift, first, last, low, width, high,
         cells[k] = np.uint32(np.int32(cell) + np.int32(dm >= high))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def table_cells(time, value, at, height, shift, first, last, origin, scale, table, edges, buckets, cells):  # type: ignore[no-untyped-def]
     """Write the fine dt buckets and, by the table of an uneven axis, the dm cells of n partners."""
     top = len(table) - 1.0
@@ -54,7 +54,7 @@ def table_cells(time, value, at, height, shift, first, last, origin, scale, tabl
         cells[k] = np.uint32(cell)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def count_cells(time, at, edges, stride, bases, buckets, cells, histogram):  # type: ignore[no-untyped-def]
     """Count the cells of n partners; their dt rows come from the buckets."""
     one = histogram.dtype.type(1)
@@ -67,7 +67,7 @@ def count_cells(time, at, edges, stride, bases, buckets, cells, histogram):  # t
         histogram[np.uint32(base + cells[k])] += one
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def count_pairs(  # type: ignore[no-untyped-def]
     o, key, time, value, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases,
     dt_edges, formula, low, width, high, origin, scale, dm_table, dm_edges, buckets, cells, histogram,
@@ -125,7 +125,7 @@ def count_arguments(block: PairableBlock, dt: BitGuide, dm: LinearGuide) -> tupl
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def longest_band(bounds):  # type: ignore[no-untyped-def]
     """Return the largest number of observations of one object in one band."""
     longest = 0

@@ -1,18 +1,18 @@
 """Maps smeared by the errors, in Numba."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from skytrawl.kernels.dmdt.cpu_cells import UNDECIDED_BASE, dt_buckets, longest_band, row_bases
 from skytrawl.kernels.dmdt.gauss import HALF, POSITION_BITS, REACH, normal_table
 from skytrawl.kernels.dmdt.guides import BitGuide, LinearGuide
 from skytrawl.kernels.dmdt.types import PairableBlock
+from skytrawl.kernels.jit import njit
 
 UNROLL = 4
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _reach(value, variance, vi, of_one, half, steps, origin, scale, top, slopes, lefts, rights):  # type: ignore[no-untyped-def]
     """Write for each partner its table positions in a unit of dm, and the buckets that it reaches."""
     for k in range(len(value)):
@@ -29,7 +29,7 @@ def _reach(value, variance, vi, of_one, half, steps, origin, scale, top, slopes,
         rights[k] = np.uint32(np.int32(right if right < top else top))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _smear(dm, slope, half, first, stop, edges, normal, cumulative, at):  # type: ignore[no-untyped-def]
     """Add the normal distribution of one pair at the edges first:stop of its row, whose edge 0 is at `at`.
 
@@ -50,7 +50,7 @@ def _smear(dm, slope, half, first, stop, edges, normal, cumulative, at):  # type
     return edge
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _cells(cumulative, beyond, totals, sums):  # type: ignore[no-untyped-def]
     """Turn sums at the edges, and of pairs wholly below an edge, into sums in the cells; clear them."""
     n_edges = sums.shape[1] + 1
@@ -67,7 +67,7 @@ def _cells(cumulative, beyond, totals, sums):  # type: ignore[no-untyped-def]
             beyond[row] = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _gaussian_maps(  # type: ignore[no-untyped-def]
     time, value, variance, bounds, firsts, seconds, consecutive, zero_within, zero_cross, shift, first, bases,
     dt_edges, origin, scale, dm_table, dm_next, dm_edges, normal, half, reach, sums, totals,

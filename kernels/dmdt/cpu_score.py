@@ -1,13 +1,13 @@
 """Scores against a compiled reference, in Numba: table look-up and exact fixed-point sums."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
 from skytrawl.kernels.dmdt.cpu_cells import dt_buckets
 from skytrawl.kernels.dmdt.guides import UNDECIDED
 from skytrawl.kernels.dmdt.types import PairableBlock
+from skytrawl.kernels.jit import njit
 
 # So many packed values of the largest size fit into int64.
 CHUNK = 1024
@@ -17,7 +17,7 @@ NO_PAIR = (1 << 63) - 1
 SEARCH, OUTSIDE, EDGE = 1 << 28, (1 << 28) + 1, 1 << 29
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _slot(dt, dm, dt_edges, row_slots, edges):  # type: ignore[no-untyped-def]
     """Return the slot of a pair by search, -1 outside the dt range."""
     row = np.searchsorted(dt_edges, dt, side="right") - 1
@@ -27,7 +27,7 @@ def _slot(dt, dm, dt_edges, row_slots, edges):  # type: ignore[no-untyped-def]
     return begin + np.searchsorted(edges[begin : row_slots[row + 1] - 1], dm, side="right")
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _score(  # type: ignore[no-untyped-def]
     key, time, value, bounds, first_band, second_band, consecutive, zero, shift, first, fine, dt_edges,
     row_slots, rows, slots, edges, packed, sums, worst,

@@ -6,11 +6,11 @@ Every backend starts from the same prepared block, so that their pairs are the s
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels.dmdt.types import Key, LightCurves, PairableBlock, PairRules, Selection
+from skytrawl.kernels.jit import njit
 
 _DUPLICATES = {"keep": 0, "first": 1, "drop_all": 2}
 
@@ -107,7 +107,7 @@ def checked_keys(keys: Sequence[Key]) -> list[Key]:
     return pairs
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _compact(  # type: ignore[no-untyped-def]
     time,
     value,

@@ -205,6 +205,6 @@ def test_hundred_thousand_empty_partitions(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        print({key: round(value, 3) for key, value in empty(Path(name)).items()}, flush=True)  # noqa: T201
+        print({key: round(value, 3) for key, value in empty(Path(name)).items()}, flush=True)
         size = float(sys.argv[1]) if len(sys.argv) > 1 else 50.0
-        print({key: round(value, 3) for key, value in overhead(prepare_case(Path(name), size)).items()})  # noqa: T201
+        print({key: round(value, 3) for key, value in overhead(prepare_case(Path(name), size)).items()})

@@ -455,3 +455,13 @@ def test_units_that_cannot_be(tmp_path: Path, words: dict[str, object], says: st
     table["band"] = ["g", "g"]
     with pytest.raises(ParameterError, match=says):
         ingest(table, tmp_path / "a", survey="ztf", **words)
+
+
+def test_ztf_data_release_called_difference(tmp_path: Path) -> None:
+    table = {"oid": [1, 1], "mjd": [58000.0, 58001.0], "mag": [18.0, 18.1], "magerr": [0.1, 0.1]}
+    table["filtercode"] = ["zg", "zg"]
+    said = ingest(table, tmp_path / "a", survey="ztf")
+    assert any("--photometry total" in warning for warning in said.warnings)
+    assert "object from oid" in str(said)
+    right = ingest(table, tmp_path / "b", survey="ztf", photometry="total")
+    assert not right.warnings

@@ -188,7 +188,7 @@ def test_other_folders_are_no_results(filled: Filled, tmp_path: Path) -> None:
     (tmp_path / "letters" / "a.txt").write_text("dear")
     with pytest.raises(NotAnArchiveError, match="skytrawl run"):
         open_results(tmp_path / "letters")
-    with pytest.raises(NotAnArchiveError, match="does not exist yet"):
+    with pytest.raises(NotAnArchiveError, match="or, to write, a new path"):
         ResultsStore.create_or_open(tmp_path / "letters", filled.archive)
     with pytest.raises(NotAnArchiveError, match="is a skytrawl archive, not a skytrawl results store"):
         open_results(filled.archive.path)
