@@ -141,7 +141,13 @@ def _processes(shape: LocalShape, memory: int | None, dashboard: str, timeout: f
             # feed the same task to four workers in a row would kill all of them.
             scheduler_kwargs={"allowed_failures": 1},
             # NUMBA's and BLAS' own threads would compete with the workers'.
-            env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={
+                "OMP_NUM_THREADS": "1",
+                "MKL_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                # The sampling profiler of Dask's dashboard takes the GIL a hundred times a second by default.
+                "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "200ms",
+            },
         )
     except RuntimeError as error:
         raise SkytrawlError(f"worker processes do not start ({error}). {_GUARD}") from error
