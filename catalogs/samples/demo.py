@@ -9,20 +9,9 @@ import numpy as np
 
 from skytrawl.catalogs.readers import csv
 from skytrawl.catalogs.readers.table import Options
+from skytrawl.catalogs.rows import KINDS
 
-_KINDS = {
-    "object": "text",
-    "time": "number",
-    "value": "number",
-    "error": "number",
-    "band": "text",
-    "ra": "number",
-    "dec": "number",
-    "sign": "text",
-    "rb": "number",
-    "class": "text",
-    "row_id": "text",
-}
+_ROLES = ("object", "time", "value", "error", "band", "ra", "dec", "sign", "rb", "class", "row_id")
 _DEFAULTS: dict[str, Any] = {
     "ra": np.nan,
     "dec": np.nan,
@@ -92,7 +81,7 @@ def demo_sources() -> Demo:
 
     rare = _read("snad_rare_events", magnitudes | {"time": "mjd", "class": "class"})
     parts = [supernovae, stars, histories, rare]
-    table = {role: np.concatenate([_column(part, role) for part in parts]) for role in _KINDS}
+    table = {role: np.concatenate([_column(part, role) for part in parts]) for role in _ROLES}
     return Demo(
         table,
         # Most rows of Gaia16aye come with the error 0, which stands for unknown.
@@ -115,7 +104,7 @@ def demo_sources() -> Demo:
 
 def _read(name: str, columns: dict[str, str]) -> dict[str, np.ndarray]:
     path = Path(str(resources.files("skytrawl.catalogs.samples").joinpath(f"{name}.csv.gz")))
-    kinds = {column: _KINDS[role] for role, column in columns.items()}
+    kinds = {column: KINDS[role] for role, column in columns.items()}
     chunks = list(csv.chunks(path, kinds, Options(use_pyarrow=False)))
     return {
         role: np.concatenate([chunk.columns[column] for chunk in chunks]) for role, column in columns.items()

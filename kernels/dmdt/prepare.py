@@ -56,21 +56,7 @@ def take_rows(lightcurves: LightCurves, rows: NDArray[np.int64], offsets: NDArra
 
 
 def select(lightcurves: LightCurves, keep: NDArray[np.bool_] | None = None) -> Selection:
-    """Keep the rows that pass the cuts and have finite time and value.
-
-    Parameters
-    ----------
-    lightcurves : LightCurves
-    keep : bool[n_observations], optional
-        Rows that pass the cuts; all by default.
-
-    Returns
-    -------
-    Selection
-        The compacted light curves (new offsets, the same number of objects), `rows` (the row of each kept
-        observation in the input), `n_cut` (rows that `keep` dropped) and `n_not_finite` (rows dropped because
-        their time or value is NaN or infinite).
-    """
+    """Keep the rows that pass the cuts and have finite time and value; see `skytrawl.kernels.dmdt.select`."""
     lightcurves = checked(lightcurves)
     first, last = int(lightcurves.offsets[0]), int(lightcurves.offsets[-1])
     inside = np.zeros(len(lightcurves.time), dtype=bool)
