@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,20 @@ class Options:
     delimiter : str or None
         Of text files; None takes the header line's most frequent of comma, tab, semicolon, bar, else spaces.
     chunk_rows : int
-        Rows a chunk, about.
+        Rows a chunk, about; so few that the columns of a chunk stay in the cache of a core.
+    piece_rows : int
+        Rows a piece, about: what one task reads.
+    align_on : str or None
+        Name of the object column: pieces yield whole objects (readers with `aligned`).
     use_pyarrow : bool or None
         For text files; None uses it where it is installed. The values are the same either way.
     """
 
     encoding: str = "utf-8"
     delimiter: str | None = None
-    chunk_rows: int = 262_144
+    chunk_rows: int = 131_072
+    piece_rows: int = 2_000_000
+    align_on: str | None = None
     use_pyarrow: bool | None = None
 
 
@@ -40,6 +47,46 @@ class Header:
 
     names: tuple[str, ...]
     units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a source that one task reads.
+
+    Attributes
+    ----------
+    source : Path or table in memory
+    part : tuple
+        The reader's own address of the part, of numbers and texts; () for the whole source.
+    rows : int or None
+        Number of rows where the source tells it without reading.
+    nbytes : int
+        Bytes of the part, about.
+    first_row : int
+        Number of its first row in the source; the first row of a source is 1.
+    """
+
+    source: Any
+    part: tuple[int | str, ...] = ()
+    rows: int | None = None
+    nbytes: int = 0
+    first_row: int = 1
+
+
+def whole(source: Any, options: Options) -> list[Piece]:
+    """A source as one piece."""
+    return [Piece(source, nbytes=source.stat().st_size if isinstance(source, Path) else 0)]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of few texts: ``names[codes[i]]`` is the text of row i."""
+
+    codes: np.ndarray
+    names: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.codes)
 
 
 @dataclass
@@ -77,6 +124,9 @@ class Reader:
     extensions: tuple[str, ...]
     header: Callable[[Any, Options], Header]
     chunks: Callable[[Any, Kinds, Options], Iterator[Chunk]]
+    pieces: Callable[[Any, Options], list[Piece]] = whole
+    expand: Callable[[Path], list[Path] | None] | None = None
+    aligned: bool = False
     claims: frozenset[str] = frozenset()
     summary: str = ""
 
