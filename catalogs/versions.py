@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from skytrawl.catalogs.shards import SLOTS
 from skytrawl.catalogs.storage import Storage
@@ -87,19 +88,22 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 
 
 def content_hash(columns: Mapping[str, np.ndarray]) -> str:
-    """Hash of decoded values: sha256 over name, dtype, shape and bytes of each column in the order of names.
+    """Hash of decoded values: xxh3 over name, dtype, shape and bytes of each column in the order of names.
+
+    It tells whether values changed and whether a disk gave back what it got; nobody is expected to forge it,
+    so a fast 128-bit hash does (18 GB/s, where sha256 at 1.5 GB/s would cost more than the compression).
 
     Returns
     -------
     str
-        The first 32 hex digits.
+        32 hex digits.
     """
-    digest = hashlib.sha256()
+    digest = xxhash.xxh3_128()
     for name in sorted(columns):
         column = np.ascontiguousarray(columns[name])
         digest.update(f"{name}|{column.dtype.str}|{column.shape}|".encode())
         digest.update(column.reshape(-1).view(np.uint8).data if column.size else b"")
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 def to_bytes(version: Version) -> bytes:
