@@ -63,10 +63,11 @@ class Gathered:
         if found.name != "antares" and mapped.guessed:
             self.guessed[where] = mapped.guessed
         before = self.tally.read
-        for chunk in found.chunks(source, kinds, self.options):
-            rows = normalise(chunk, mapped, rules, where, self.tally)
-            rows["file"] = np.full(len(rows["row"]), len(self.names), np.int32)
-            self.chunks.append(rows)
+        for piece in found.pieces(source, self.options):
+            for chunk in found.chunks(piece, kinds, self.options):
+                rows = normalise(chunk, mapped, rules, where, self.tally)
+                rows["file"] = np.full(len(rows["row"]), len(self.names), np.int32)
+                self.chunks.append(rows)
         self.names.append(where)
         if self.tally.read == before:
             self.warnings.append(f"{where} has a header line but no rows")
@@ -169,7 +170,11 @@ def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> 
             f"{', '.join(header.names)}"
         )
     kinds = {name: KINDS[role] for role, name in mapped.items() if name}
-    chunks = list(found.chunks(source, kinds, read.options))
+    chunks = [
+        chunk
+        for piece in found.pieces(source, read.options)
+        for chunk in found.chunks(piece, kinds, read.options)
+    ]
     if not chunks:
         raise IngestError(f"{where} has no rows")
     table = {

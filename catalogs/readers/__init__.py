@@ -3,7 +3,11 @@
 A reader is one file in this folder with two functions and one entry in :data:`READERS`:
 
 ``header(source, options)`` returns a :class:`~skytrawl.catalogs.readers.table.Header`,
-``chunks(source, kinds, options)`` yields :class:`~skytrawl.catalogs.readers.table.Chunk`.
+``chunks(piece, kinds, options)`` yields :class:`~skytrawl.catalogs.readers.table.Chunk`.
+
+Further functions are optional: ``pieces(source, options)`` divides a large source into several
+:class:`~skytrawl.catalogs.readers.table.Piece` (otherwise it is one), ``expand(folder)`` names the sources
+that a folder stands for, or None if it is not of this kind.
 """
 
 from collections.abc import Sequence
@@ -22,10 +26,17 @@ READERS: dict[str, Reader] = {
         (".csv", ".tsv", ".txt", ".dat", ".ecsv"),
         csv.header,
         csv.chunks,
+        csv.pieces,
         summary="text table with a header line (CSV, TSV, ECSV), plain or gzip",
     ),
     "parquet": Reader(
-        "parquet", (".parquet", ".pq"), parquet.header, parquet.chunks, summary="Parquet, by row groups"
+        "parquet",
+        (".parquet", ".pq"),
+        parquet.header,
+        parquet.chunks,
+        parquet.pieces,
+        aligned=True,
+        summary="Parquet, by row groups",
     ),
     "antares": Reader(
         "antares",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.readers import csv, parquet
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece
 from skytrawl.errors import IngestError
 
 DETECTION, UPPER_LIMIT = 1, 2
@@ -59,13 +59,14 @@ def header(source: Path, options: Options) -> Header:
     return Header(tuple(roles), {"time": "d", "value": "mag", "error": "mag"})
 
 
-def chunks(source: Path, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     """Rows in chunks; columns are named by their roles."""
+    source = piece.source
     module = _module(source)
     names = module.header(source, options).names
     wanted = _NEEDED | {name: kind for name, kind in _WELCOME.items() if name in names}
     wanted["ant_mjd"] = "number"
-    for chunk in module.chunks(source, wanted, options):
+    for chunk in module.chunks(piece, wanted, options):
         yield Chunk(chunk.first_row, _roles(source, chunk, names, kinds), _rejected(chunk))
 
 

@@ -16,11 +16,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from skytrawl.catalogs.readers.arrow import arrow_bytes
-from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, make_chunk
+from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, Piece, make_chunk, whole
 from skytrawl.errors import IngestError
 
 _DELIMITERS = (",", "\t", ";", "|")
 _ECSV = "# %ECSV"
+_SCANNED = 1 << 22
+# Shorter rows than this are not looked for when a file is divided.
+_LEAST_ROW_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,61 @@ def header(source: Path, options: Options) -> Header:
     return Header(found.names, found.units)
 
 
-def chunks(source: Path, kinds: Kinds, options: Options) -> Iterator[Chunk]:
-    """Rows in chunks of the columns in `kinds`."""
-    found = layout(source, options)
+def pieces(source: Path, options: Options) -> list[Piece]:
+    """Ranges of bytes between line ends, of about ``options.piece_rows`` rows; `part` is the range.
+
+    Files in which a line and a row may be two things (quotes, blank lines), compressed files and those of
+    other encodings are one piece.
+    """
+    if source.suffix.lower() == ".gz" or not _is_utf8(options):
+        return whole(source, options)
+    if source.stat().st_size < _LEAST_ROW_BYTES * options.piece_rows:
+        return whole(source, options)
+    found: list[Piece] = []
+    with open(source, "rb") as file:
+        for _ in range(layout(source, options).lines):
+            file.readline()
+        start, rows, first_row = file.tell(), 0, 1
+        while block := file.read(_SCANNED) + file.readline():
+            if _unlike_lines(block):
+                return whole(source, options)
+            rows += block.count(b"\n") + (not block.endswith(b"\n"))
+            if rows >= options.piece_rows or file.tell() == source.stat().st_size:
+                stop = file.tell()
+                found.append(Piece(source, (start, stop), rows, stop - start, first_row))
+                start, rows, first_row = stop, 0, first_row + rows
+    return found
+
+
+def _unlike_lines(block: bytes) -> bool:
+    """Whether a row may be no line: quotes may hold line ends, blank lines are no rows."""
+    return (
+        any(mark in block for mark in (b'"', b"\n\n", b"\n\r", b"\n ", b"\n\t"))
+        or block[:1] in b"\n\r \t"
+        or block.count(b"\r") != block.count(b"\r\n")
+    )
+
+
+def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Rows in chunks of the columns in `kinds`.
+
+    Raises
+    ------
+    IngestError
+        For a row with fewer or more fields than the header line, for text that is not of the encoding, and
+        for a file that is cut off.
+    """
+    found = layout(piece.source, options)
     with_pyarrow = options.use_pyarrow
     if with_pyarrow is None:
         with_pyarrow = importlib.util.find_spec("pyarrow") is not None
-    if with_pyarrow and found.delimiter != " " and options.encoding.lower() in ("utf-8", "utf8"):
-        return _with_pyarrow(source, found, kinds, options)
-    return _with_csv(source, found, kinds, options)
+    if with_pyarrow and found.delimiter != " " and _is_utf8(options):
+        return _with_pyarrow(piece, found, kinds, options)
+    return _with_csv(piece, found, kinds, options, piece.first_row)
+
+
+def _is_utf8(options: Options) -> bool:
+    return options.encoding.lower() in ("utf-8", "utf8")
 
 
 def layout(source: Path, options: Options) -> Layout:
@@ -60,7 +109,7 @@ def layout(source: Path, options: Options) -> Layout:
     """
     comments: list[str] = []
     lines = 0
-    with _open_text(source, options) as file:
+    with _open_text(Piece(source), options) as file:
         line = ""
         for line in _decoded(file, source, options):
             lines += 1
@@ -107,26 +156,52 @@ def _ecsv(source: Path, comments: list[str]) -> dict[str, Any]:
     return found
 
 
-def _open(source: Path) -> BinaryIO:
+class _Range(io.RawIOBase):
+    """The bytes of a file from one position to another."""
+
+    def __init__(self, source: Path, start: int, stop: int) -> None:
+        self._file = open(source, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file.seek(start)
+        self._left = stop - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open(piece: Piece) -> BinaryIO:
+    source: Path = piece.source
     if source.suffix.lower() == ".gz":
         return gzip.open(source, "rb")  # type: ignore[return-value]
+    if piece.part:
+        return io.BufferedReader(_Range(source, *map(int, piece.part)), 1 << 20)
     return open(source, "rb")
 
 
-def _open_text(source: Path, options: Options) -> io.TextIOWrapper:
+def _open_text(piece: Piece, options: Options) -> io.TextIOWrapper:
     encoding = options.encoding
     # A byte order mark is no part of the first name.
     if encoding.lower() in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
     try:
-        return io.TextIOWrapper(_open(source), encoding=encoding, newline="")
+        return io.TextIOWrapper(_open(piece), encoding=encoding, newline="")
     except LookupError:
-        raise IngestError(f"{source}: Python knows no encoding {options.encoding!r}") from None
+        raise IngestError(f"{piece.source}: Python knows no encoding {options.encoding!r}") from None
 
 
-def _decoded(file: io.TextIOWrapper, source: Path, options: Options) -> Iterator[str]:
-    """Lines, with a message for bytes that are not of the encoding and for broken gzip."""
-    number = 0
+def _decoded(file: io.TextIOWrapper, source: Path, options: Options, number: int = 0) -> Iterator[str]:
+    """Lines, with a message for bytes that are not of the encoding and for broken gzip.
+
+    `number` counts the lines above.
+    """
     try:
         for line in file:
             number += 1
@@ -150,17 +225,16 @@ def _decoded(file: io.TextIOWrapper, source: Path, options: Options) -> Iterator
         ) from None
 
 
-def _with_csv(
-    source: Path, found: Layout, kinds: Kinds, options: Options, first_row: int = 1
-) -> Iterator[Chunk]:
+def _with_csv(piece: Piece, found: Layout, kinds: Kinds, options: Options, first_row: int) -> Iterator[Chunk]:
     """Chunks by the standard library, from a row on."""
+    source = piece.source
     picks = [(name, found.names.index(name)) for name in kinds]
     width = len(found.names)
     texts: dict[str, list[str]] = {name: [] for name in kinds}
-    rows = 0
-    with _open_text(source, options) as file:
-        lines = _decoded(file, source, options)
-        for _ in range(found.lines):
+    rows = piece.first_row - 1
+    with _open_text(piece, options) as file:
+        lines = _decoded(file, source, options, found.lines + rows if piece.part else 0)
+        for _ in range(0 if piece.part else found.lines):
             next(lines)
         # Runs of spaces are one delimiter: the spaces at the start of a field are skipped.
         rest = (line.strip() for line in lines) if found.delimiter == " " else lines
@@ -190,15 +264,15 @@ def _with_csv(
         yield make_chunk(first_row, kinds, texts)
 
 
-def _with_pyarrow(source: Path, found: Layout, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+def _with_pyarrow(piece: Piece, found: Layout, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     """Chunks by pyarrow; what it refuses is read again by the standard library from that row on."""
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
-    first_row = 1
+    first_row = piece.first_row
     try:
-        with _open(source) as file:
-            for _ in range(found.lines):
+        with _open(piece) as file:
+            for _ in range(0 if piece.part else found.lines):
                 file.readline()
             stream = pacsv.open_csv(
                 file,
@@ -221,7 +295,7 @@ def _with_pyarrow(source: Path, found: Layout, kinds: Kinds, options: Options) -
             return
     except (pa.ArrowInvalid, pa.ArrowKeyError, EOFError, OSError):
         # The standard library names the row, or reads what pyarrow does not know.
-        rest = _with_csv(source, found, kinds, options, first_row)
+        rest = _with_csv(piece, found, kinds, options, first_row)
     yield from rest
 
 

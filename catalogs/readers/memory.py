@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, float_texts, make_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece, float_texts, make_chunk
 from skytrawl.errors import IngestError
 
 
@@ -27,8 +27,9 @@ def header(source: Any, options: Options) -> Header:
     return Header(names, units)
 
 
-def chunks(source: Any, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     """Rows in chunks of the columns in `kinds`; floats keep their width."""
+    source = piece.source
     columns = {name: _plain(source[name], kind) for name, kind in kinds.items()}
     rows = len(next(iter(columns.values()))) if columns else 0
     for start in range(0, rows, options.chunk_rows):

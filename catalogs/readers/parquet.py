@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.readers.arrow import arrow_bytes
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, float_texts, make_chunk
+from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece, float_texts, make_chunk
 from skytrawl.errors import IngestError
+
+# Column chunks are read through a buffer of this size: a row group of any size takes little memory.
+_BUFFER = 1 << 20
+# Rows a batch beyond the end of a piece, where only the rest of one object is wanted.
+_BEYOND = 8192
 
 
 def header(source: Path, options: Options) -> Header:
@@ -34,20 +39,57 @@ def header(source: Path, options: Options) -> Header:
     return Header(tuple(schema.names), units)
 
 
-def chunks(source: Path, kinds: Kinds, options: Options) -> Iterator[Chunk]:
-    """Rows in chunks of the columns in `kinds`; floats keep their width."""
+def pieces(source: Path, options: Options) -> list[Piece]:
+    """Runs of whole row groups of about ``options.piece_rows`` rows; `part` is the range of row groups.
+
+    Raises
+    ------
+    IngestError
+        If the file is no Parquet.
+    """
+    metadata = _open(source).metadata
+    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    size, total = source.stat().st_size, sum(counts)
+    found: list[Piece] = []
+    start = rows = 0
+    first_row = 1
+    for stop, count in enumerate(counts, 1):
+        rows += count
+        # A run ends where the next row group would bring it further from the size asked for.
+        if stop == len(counts) or rows + counts[stop] / 2 > options.piece_rows:
+            nbytes = size * rows // total if total else size
+            found.append(Piece(source, (start, stop), rows, nbytes, first_row))
+            first_row += rows
+            start, rows = stop, 0
+    return found or [Piece(source, (0, 0), 0, size)]
+
+
+def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Rows in chunks of the columns in `kinds`; floats keep their width.
+
+    Raises
+    ------
+    IngestError
+        If a column is of a type that stands for no column of a long table, or the file is damaged.
+    """
     import pyarrow as pa
 
-    first_row = 1
+    source = piece.source
+    file = _open(source)
+    start, stop = map(int, piece.part or (0, file.num_row_groups))
+    row = piece.first_row
     try:
-        for batch in _open(source).iter_batches(batch_size=options.chunk_rows, columns=list(kinds)):
-            if batch.num_rows:
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                yield _chunk(source, first_row, columns, kinds)
-                first_row += batch.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
+        if options.align_on is None:
+            batches = _batches(file, range(start, stop), list(kinds), options.chunk_rows, row)
+        else:
+            batches = _aligned(file, range(start, stop), kinds, options, row)
+        for row, batch in batches:
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            yield _chunk(source, row, columns, kinds)
+            row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
         raise IngestError(
-            f"{source}, after row {first_row - 1}: cannot be read ({error}): fetch or write the file again"
+            f"{source}, after row {row - 1}: cannot be read ({error}): fetch or write the file again"
         ) from None
 
 
@@ -58,15 +100,85 @@ def _open(source: Path) -> Any:
     except ImportError:
         raise IngestError(
             f"{source}: reading Parquet needs pyarrow: install it with `pip install skytrawl[hats]`, or "
-            "convert the "
-            "file to CSV"
+            "convert the file to CSV"
         ) from None
     try:
-        return pq.ParquetFile(source)
-    except (pa.ArrowInvalid, OSError) as error:
+        return pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
         raise IngestError(
             f"{source} is no readable Parquet file ({error}): fetch or write it again"
         ) from None
+
+
+def _batches(
+    file: Any, groups: range, names: list[str], batch_rows: int, first_row: int
+) -> Iterator[tuple[int, Any]]:
+    """Record batches of a run of row groups, each with the number of its first row."""
+    # One thread: parallelism comes from pieces.
+    for batch in file.iter_batches(batch_rows, list(groups), names, use_threads=False):
+        if batch.num_rows:
+            yield first_row, batch
+            first_row += batch.num_rows
+
+
+def _aligned(
+    file: Any, groups: range, kinds: Kinds, options: Options, first_row: int
+) -> Iterator[tuple[int, Any]]:
+    """The same for whole objects: without the rest of the object before, with the rest of the last one."""
+    align_on = str(options.align_on)
+    names = list(dict.fromkeys((*kinds, align_on)))
+    before = _last_id(file, groups.start, align_on)
+    last = None
+    for row, batch in _batches(file, groups, names, options.chunk_rows, first_row):
+        if before is not None:
+            skipped = _leading(batch.column(align_on), before, align_on)
+            if skipped == batch.num_rows:
+                continue
+            row, batch, before = row + skipped, batch.slice(skipped), None
+        yield row, batch
+        last, end = batch.column(align_on).slice(batch.num_rows - 1), row + batch.num_rows
+    if last is None:
+        return
+    ident = _ids(last, align_on)
+    for group in range(groups.stop, file.num_row_groups):
+        for row, batch in _batches(file, range(group, group + 1), names, _BEYOND, end):
+            taken = _leading(batch.column(align_on), ident, align_on)
+            if taken:
+                yield row, batch.slice(0, taken)
+            if taken < batch.num_rows:
+                return
+            end += batch.num_rows
+
+
+def _last_id(file: Any, group: int, align_on: str) -> np.ndarray | None:
+    """Identifier, of shape (1,), of the last row before a row group; None if there is no row."""
+    while group > 0:
+        group -= 1
+        last = None
+        for _, batch in _batches(file, range(group, group + 1), [align_on], 1 << 20, 1):
+            last = batch.column(0)
+        if last is not None:
+            return _ids(last.slice(len(last) - 1), align_on)
+    return None
+
+
+def _leading(column: Any, ident: np.ndarray, name: str) -> int:
+    """How many rows at the start of a column have an identifier."""
+    other = _ids(column, name) != ident
+    return int(np.argmax(other)) if other.any() else len(other)
+
+
+def _ids(column: Any, name: str) -> np.ndarray:
+    """Identifiers for comparison: integers (0 where missing) or texts as bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_integer(column.type):
+        filled: np.ndarray = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
+        return filled
+    if pa.types.is_floating(column.type):
+        return np.array(float_texts(column.to_numpy(zero_copy_only=False), name), "S")
+    return arrow_bytes(column)
 
 
 def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
@@ -82,8 +194,7 @@ def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) 
         if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
             raise IngestError(
                 f"{source}: the column {name!r} is of type {column.type}; a long table with one row an "
-                "observation "
-                "and times as numbers (MJD, JD) is needed"
+                "observation and times as numbers (MJD, JD) is needed"
             )
         numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
         if kind in ("number", "decimal") and numeric:

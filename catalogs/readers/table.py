@@ -123,7 +123,7 @@ class Reader:
     name: str
     extensions: tuple[str, ...]
     header: Callable[[Any, Options], Header]
-    chunks: Callable[[Any, Kinds, Options], Iterator[Chunk]]
+    chunks: Callable[[Piece, Kinds, Options], Iterator[Chunk]]
     pieces: Callable[[Any, Options], list[Piece]] = whole
     expand: Callable[[Path], list[Path] | None] | None = None
     aligned: bool = False

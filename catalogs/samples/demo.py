@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.readers import csv
-from skytrawl.catalogs.readers.table import Options
+from skytrawl.catalogs.readers.table import Options, Piece
 from skytrawl.catalogs.rows import KINDS
 
 _ROLES = ("object", "time", "value", "error", "band", "ra", "dec", "sign", "rb", "class", "row_id")
@@ -105,7 +105,7 @@ def demo_sources() -> Demo:
 def _read(name: str, columns: dict[str, str]) -> dict[str, np.ndarray]:
     path = Path(str(resources.files("skytrawl.catalogs.samples").joinpath(f"{name}.csv.gz")))
     kinds = {column: KINDS[role] for role, column in columns.items()}
-    chunks = list(csv.chunks(path, kinds, Options(use_pyarrow=False)))
+    chunks = list(csv.chunks(Piece(path), kinds, Options(use_pyarrow=False)))
     return {
         role: np.concatenate([chunk.columns[column] for chunk in chunks]) for role, column in columns.items()
     }

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytrawl.catalogs.readers import READERS, Options, find_reader
-from skytrawl.catalogs.readers.table import parse_numbers
+from skytrawl.catalogs.readers.table import Piece, parse_numbers
 from skytrawl.catalogs.samples import sample, sample_path
 from skytrawl.errors import IngestError
 
@@ -234,7 +235,7 @@ def test_long_chunks_of_every_reader_number_rows_alike(write: Write) -> None:
     for use_pyarrow in (True, False):
         options = Options(chunk_rows=128, use_pyarrow=use_pyarrow)
         reader, _ = find_reader(path, options)
-        for chunk in reader.chunks(path, kinds, options):
+        for chunk in reader.chunks(Piece(path), kinds, options):
             assert chunk.columns["mjd"][0] == 58000 + chunk.first_row - 1
 
 
@@ -304,3 +305,75 @@ def test_antares_locus_without_a_field(write: Write, take: Take) -> None:
     path = write("58001,1,g", header="ant_mjd,ant_survey,ant_passband", name="ANT2020abc.csv")
     with pytest.raises(IngestError, match=r"ant_maglim, ztf_magpsf, ztf_sigmapsf, ztf_isdiffpos missing"):
         take(path)
+
+
+def _rows(reader: Any, piece: Piece, options: Options) -> list[tuple[int, int, float]]:
+    """Row number, object, time of every row of a piece."""
+    found = []
+    for chunk in reader.chunks(piece, {"object": "id", "mjd": "number"}, options):
+        numbers = range(chunk.first_row, chunk.first_row + len(chunk))
+        found += list(
+            zip(numbers, map(int, chunk.columns["object"]), chunk.columns["mjd"].tolist(), strict=True)
+        )
+    return found
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("with_pyarrow", [True, False])
+def test_pieces_of_text_number_rows_as_the_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, with_pyarrow: bool
+) -> None:
+    if with_pyarrow:
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr("skytrawl.catalogs.readers.csv._SCANNED", 1000)
+    path = tmp_path / "long.csv"
+    lines = [f"{row // 7},{58000 + row}" for row in range(1, 2000)]
+    path.write_text(end.join(["# curves", "object,mjd", *lines]), newline="")
+    options = Options(chunk_rows=100, piece_rows=300, use_pyarrow=with_pyarrow)
+    reader, _ = find_reader(path, options)
+    pieces = reader.pieces(path, options)
+    assert len(pieces) in (6, 7)
+    assert [piece.first_row for piece in pieces[1:]] == [
+        piece.first_row + piece.rows for piece in pieces[:-1]
+    ]
+    expected = [(row, row // 7, 58000.0 + row) for row in range(1, 2000)]
+    assert [row for piece in pieces for row in _rows(reader, piece, options)] == expected
+    path.write_text(path.read_text().replace("58900", '"58900"'))
+    assert len(reader.pieces(path, options)) == 1
+    path.write_text(path.read_text().replace('"', "").replace(",58900", ""))
+    with pytest.raises(IngestError, match="row 900: 1 fields where"):
+        [_rows(reader, piece, options) for piece in reader.pieces(path, options)]
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    group=st.integers(1, 30),
+    piece=st.integers(1, 60),
+    as_text=st.booleans(),
+)
+def test_aligned_pieces_hold_whole_objects(counts: list[int], group: int, piece: int, as_text: bool) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    objects = np.repeat(np.arange(len(counts)), counts)
+    column = pa.array(objects)
+    table = pa.table(
+        {"object": column.cast(pa.string()) if as_text else column, "mjd": 58000.0 + np.arange(len(objects))}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sorted.parquet"
+        pq.write_table(table, path, row_group_size=group)
+        options = Options(chunk_rows=8, piece_rows=piece, align_on="object")
+        reader, _ = find_reader(path, options)
+        assert reader.aligned
+        found = [_rows(reader, part, options) for part in reader.pieces(path, options)]
+        plain = Options(chunk_rows=8, piece_rows=piece)
+        exact = reader.pieces(path, plain)
+        assert sum(part.rows for part in exact) == len(objects)
+        for part in exact:
+            rows = _rows(reader, part, plain)
+            assert [row[0] for row in rows] == list(range(part.first_row, part.first_row + part.rows))
+    together = [row for rows in found for row in rows]
+    assert together == [(i + 1, int(name), 58000.0 + i) for i, name in enumerate(objects)]
+    owned = [{row[1] for row in rows} for rows in found]
+    assert sum(map(len, owned)) == len(set(objects.tolist()))
