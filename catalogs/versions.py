@@ -2,9 +2,11 @@
 
 ``versions/00000001.npz`` is written once, by exclusive creation, so that of two writers one gets an error.
 Readers pin a version. Writers reserve their slots by exclusive files under ``intents/`` and write only
-there, so that an interrupted append leaves nothing that a reader sees.
+there, so that an interrupted append leaves nothing that a reader sees. The file of a version that was expired
+stays under ``expired/`` until a sweep has removed its shards: who has pinned it can still open it by number.
 """
 
+import calendar
 import hashlib
 import io
 import json
@@ -36,6 +38,7 @@ PARTITION = np.dtype(
         ("content", "S32"),
     ]
 )
+_CREATED = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class Version:
         Slots, counts, HEALPix range and content hash of every partition. `healpix_min` and `healpix_max` are
         inclusive; both are 0 in a partition without objects.
     header : dict
-        archive_id, variables (path to dtype), created, parent.
+        archive_id, variables (path to dtype), created (UTC), parent, and optionally note (what made it),
+        index (generations of the id index), sources (where the data came from), bytes (of the shards added).
     """
 
     number: int
@@ -61,6 +65,38 @@ class Version:
     def archive_id(self) -> str:
         """Identifier of the archive that the version belongs to."""
         return str(self.header.get("archive_id", ""))
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """Generations of the id index that together hold every object of the version; () without index."""
+        return tuple(self.header.get("index") or ())
+
+    @property
+    def note(self) -> str:
+        """What made the version, such as "append"."""
+        return str(self.header.get("note") or "")
+
+    @property
+    def created(self) -> float:
+        """When it was published, in Unix seconds."""
+        text = self.header.get("created")
+        return float(calendar.timegm(time.strptime(text, _CREATED))) if text else 0.0
+
+    def partitions_at(self, key: int) -> np.ndarray:
+        """Partitions whose range holds a key of ``objects/healpix``: int64, in the order of the curve."""
+        order, first, reach = self._curve
+        stop = int(np.searchsorted(first, np.uint64(key), side="right"))
+        start = int(np.searchsorted(reach, np.uint64(key)))
+        found = order[start:stop]
+        return found[self.partitions["healpix_max"][found] >= np.uint64(key)]
+
+    @cached_property
+    def _curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Filled partitions along the curve, where each begins, and how far it and all before it reach."""
+        order = curve_order(self.partitions)
+        order = order[self.partitions["n_objects"][order] > 0]
+        reach = np.maximum.accumulate(self.partitions["healpix_max"][order])
+        return order, np.ascontiguousarray(self.partitions["healpix_min"][order]), reach
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,6 +115,21 @@ class Version:
     def observation_starts(self) -> np.ndarray:
         """First observation of each partition on the compact axis, and the total."""
         return _starts(self.partitions["n_observations"])
+
+
+def curve_order(partitions: np.ndarray) -> np.ndarray:
+    """Order of partitions along the HEALPix curve, empty ones last; stable (int64)."""
+    return np.lexsort((partitions["healpix_min"], partitions["n_objects"] == 0))
+
+
+def value_key(record: np.void | np.ndarray) -> tuple[bytes, int, int]:
+    """What a partition holds, wherever it lies: content hash and counts."""
+    return bytes(record["content"]), int(record["n_objects"]), int(record["n_observations"])
+
+
+def now() -> str:
+    """The time of publication as headers have it."""
+    return time.strftime(_CREATED, time.gmtime())
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:
@@ -128,18 +179,35 @@ def from_bytes(data: bytes, where: str = "version file") -> Version:
         raise ArchiveError(f"{where} is damaged: {error}. Restore it, or open an older version") from error
 
 
-def _key(number: int) -> str:
+def version_key(number: int) -> str:
+    """Storage key of a published version."""
     return f"versions/{number:08d}.npz"
+
+
+def expired_key(number: int) -> str:
+    """Storage key of a version that is no longer published."""
+    return f"expired/{number:08d}.npz"
 
 
 def list_versions(storage: Storage) -> list[int]:
     """Numbers of the published versions, ascending; stray files of other programs are passed over."""
-    names = [name[:-4] for name in storage.names("versions") if name.endswith(".npz")]
+    return _numbers(storage, "versions")
+
+
+def list_expired(storage: Storage) -> list[int]:
+    """Numbers of the versions that were expired and whose shards are not swept yet, ascending."""
+    return _numbers(storage, "expired")
+
+
+def _numbers(storage: Storage, folder: str) -> list[int]:
+    names = [name[:-4] for name in storage.names(folder) if name.endswith(".npz")]
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def read_version(storage: Storage, number: int | None = None) -> Version:
     """Read a version; the latest if no number is given.
+
+    A version that was expired can be read by its number until a sweep has removed its shards.
 
     Raises
     ------
@@ -147,18 +215,31 @@ def read_version(storage: Storage, number: int | None = None) -> Version:
         If nothing is published, or not this number.
     """
     if number is None:
+        return _latest(storage)
+    for key in (version_key(number), expired_key(number)):
+        try:
+            return from_bytes(storage.read(key), str(storage.path(key)))
+        except FileNotFoundError:
+            continue
+    known = ", ".join(map(str, list_versions(storage))) or "none"
+    raise ArchiveError(f"{storage.root} has no version {number}; published: {known}")
+
+
+def _latest(storage: Storage) -> Version:
+    before: list[int] | None = None
+    while True:
         numbers = list_versions(storage)
         if not numbers:
             raise ArchiveError(
                 f"{storage.root} has no published version: its first ingest did not finish. Run it again"
             )
-        number = numbers[-1]
-    try:
-        data = storage.read(_key(number))
-    except FileNotFoundError:
-        known = ", ".join(map(str, list_versions(storage))) or "none"
-        raise ArchiveError(f"{storage.root} has no version {number}; published: {known}") from None
-    return from_bytes(data, str(storage.path(_key(number))))
+        key = version_key(numbers[-1])
+        try:
+            return from_bytes(storage.read(key), str(storage.path(key)))
+        except FileNotFoundError:
+            if numbers == before:
+                raise
+            before = numbers  # since the listing a newer one was published, and this one expired
 
 
 def publish(storage: Storage, version: Version) -> None:
@@ -170,7 +251,7 @@ def publish(storage: Storage, version: Version) -> None:
         If another writer has published this number first; nothing is changed.
     """
     try:
-        storage.write_new(_key(version.number), to_bytes(version))
+        storage.write_new(version_key(version.number), to_bytes(version))
     except FileExistsError:
         raise VersionConflictError(
             f"{storage.root}: version {version.number} was published by another writer in the meantime. "

@@ -1,9 +1,8 @@
 """Writing an archive: declare it, append partitions into fresh slots, publish a version."""
 
 import json
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,22 +11,27 @@ import numpy as np
 
 from skytrawl.catalogs import schema, versions
 from skytrawl.catalogs.block import Block, structure_issues
+from skytrawl.catalogs.holds import Hold
 from skytrawl.catalogs.shards import SlotFile, SlotLayout
 from skytrawl.catalogs.storage import Storage
+from skytrawl.catalogs.stores import FORMAT, group_metadata, read_attrs, store_attrs
 from skytrawl.catalogs.versions import PARTITION, Version, content_hash
-from skytrawl.errors import ArchiveError, NotAnArchiveError
+from skytrawl.errors import ArchiveError
 
-FORMAT = 1
 OBJECT_SLOT, OBSERVATION_SLOT = 65_536, 4_194_304
 PARTITION_OBSERVATIONS = 4_000_000
 
 _DERIVED = ("objects/first_observation", "objects/n_observations")
 _LONGEST_RESERVATION = 4096
+_FIXED = ("kind", "format", "archive_id", "object_slot", "observation_slot", "variables")
 
 
 def inner_rows(slot: int, axis: str) -> int:
-    """Rows of an inner chunk: 1/8 of an object slot, 1/16 of an observation slot, bounded."""
-    parts, most = (8, 8_192) if axis == "object" else (16, 262_144)
+    """Rows of an inner chunk: 1/8 of an object slot, 1/16 of an observation slot, bounded.
+
+    65,536 observations decode within the second-level cache, and one object costs four such chunks (0.5 ms).
+    """
+    parts, most = (8, 8_192) if axis == "object" else (16, 65_536)
     inner = max(1, min(most, slot // parts))
     while slot % inner:
         inner -= 1
@@ -55,7 +59,8 @@ class ArchiveWriter:
     """Appends partitions to an archive and publishes them as one version.
 
     Nothing is visible to readers before :meth:`publish`. As a context manager it publishes at the end of a
-    block that ends without an error.
+    block that ends without an error. From its first reservation to its publication (or :meth:`close`, or the
+    end of its process) a writer holds a lock under ``writers/``, which keeps sweeps off what is reserved.
 
     Parameters
     ----------
@@ -74,6 +79,10 @@ class ArchiveWriter:
         self._dropped: set[int] = set()
         self._free = [0, 0, 0, 0]  # next and end on the object axis, next and end on the observation axis
         self._reservation = 16
+        self._hold: Hold | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_hold": None}  # copies on other machines write into slots reserved here
 
     @property
     def path(self) -> Path:
@@ -144,9 +153,8 @@ class ArchiveWriter:
             (dim,) = variable.dims
             layout = SlotLayout(rows[dim], inner_rows(rows[dim], dim))
             described = schema.attributes(name, light_curves)
-            SlotFile.create(
-                storage, name, dtype, layout, variable.dims, codec=variable.codec, attrs=described
-            )
+            codec = schema.codec_of(name, light_curves)
+            SlotFile.create(storage, name, dtype, layout, variable.dims, codec=codec, attrs=described)
         for group in ("objects", "lightcurves"):
             storage.write_new(f"{group}/zarr.json", group_metadata({}))
         # Last, so that a folder whose creation was interrupted is not taken for an archive.
@@ -158,6 +166,8 @@ class ArchiveWriter:
 
         Slots are reserved in growing runs, so that many small partitions cost few intent files.
         """
+        if self._hold is None:
+            self._hold = Hold(self.storage.path(f"writers/{uuid.uuid4().hex}.lock"))
         need = self._slots(n_objects, n_observations)
         free = self._free
         if free[0] + need[0] > free[1] or free[2] + need[1] > free[3]:
@@ -170,7 +180,7 @@ class ArchiveWriter:
         free[2] += need[1]
         return slots
 
-    def write(self, block: Block, *, flush: bool = True) -> int:
+    def write(self, block: Block, *, flush: bool = True) -> np.ndarray:
         """Write one partition into fresh slots.
 
         Parameters
@@ -183,17 +193,18 @@ class ArchiveWriter:
 
         Returns
         -------
-        int
-            Number of the partition in the version that :meth:`publish` will make.
+        array of PARTITION, shape ()
+            Its record. Its number in the version follows from its place on the curve, see :meth:`publish`.
 
         Raises
         ------
         SchemaError
             Lists every fault of the block; nothing is written then.
         """
-        self.append(self.write_into(block, *self.reserve(block.n_objects, block.n_observations), flush=flush))
-        kept = 0 if self.base is None else len(self.base.partitions) - len(self._dropped)
-        return kept + len(self._rows) - 1
+        slots = self.reserve(block.n_objects, block.n_observations)
+        record = self.write_into(block, *slots, flush=flush)
+        self.append(record)
+        return record
 
     def write_into(
         self, block: Block, object_slot: int, observation_slot: int, *, flush: bool = True
@@ -231,30 +242,153 @@ class ArchiveWriter:
             raise ArchiveError(f"{self.path}: the version below has no partition {partition}")
         self._dropped.add(partition)
 
-    def publish(self) -> Version:
+    def replace_partition(self, partition: int, records: Iterable[np.ndarray]) -> None:
+        """Let partitions that :meth:`write_into` has written take the place of one of the base version."""
+        self.drop(partition)
+        for record in records:
+            self.append(record)
+
+    def settle(self, **attrs: Any) -> None:
+        """Replace root attributes that are known only at the end of the first ingest.
+
+        Parameters
+        ----------
+        **attrs
+            Such as bands, has_positions, survey, light_curves (with the attributes of the columns that follow
+            from it), or further ones; JSON types. What the slots and arrays were made by is fixed.
+
+        Raises
+        ------
+        ArchiveError
+            If a version is published (readers rely on the attributes), or an attribute is fixed.
+        SchemaError
+            Lists every fault of the new description.
+        """
+        if versions.list_versions(self.storage):
+            raise ArchiveError(
+                f"{self.path} has a published version: {', '.join(attrs)} can no longer change. Make a new "
+                "archive instead"
+            )
+        if fixed := sorted(set(attrs) & set(_FIXED)):
+            raise ArchiveError(f"{self.path}: {', '.join(fixed)} are fixed when an archive is created")
+        new = {**self.attrs, **attrs}
+        schema.raise_issues("the description", schema.check(self.dtypes, new["light_curves"], new["bands"]))
+        for name, array in self.arrays.items():
+            described = schema.attributes(name, new["light_curves"])
+            if described != array.attrs:
+                meta = json.loads(self.storage.read(f"{name}/zarr.json"))
+                meta["attributes"] = described
+                self.storage.replace(f"{name}/zarr.json", json.dumps(meta, indent=2).encode())
+                self.arrays[name] = SlotFile.open(self.storage, name)
+        self.storage.replace("zarr.json", group_metadata({"skytrawl": new}))
+        self.attrs = new
+
+    def publish(
+        self,
+        *,
+        note: str = "",
+        index: Sequence[str] | None = None,
+        sources: Mapping[str, Any] | None = None,
+    ) -> Version:
         """Publish base version and written partitions as the next version; the writer may go on from there.
+
+        Partitions are put in the order of the curve (by healpix_min, stable, empty ones last), which is the
+        order of objects on the compact axis. A written partition that equals a dropped one in every value
+        is not taken: the old one stays, so that results that were computed of it stay valid. Where nothing is
+        changed then, no version is made.
+
+        Parameters
+        ----------
+        note : str
+            What makes the version, such as "ingest" or "append".
+        index : sequence of str, optional
+            Generations of the id index that together hold every object. By default those of the base version,
+            if the partitions are the same, else none.
+        sources : mapping, optional
+            Where the data came from, in few words (JSON types).
+
+        Returns
+        -------
+        Version
+            The new version, or the base version if nothing is changed.
 
         Raises
         ------
         VersionConflictError
             If another writer has published first.
+        ArchiveError
+            If a shard of a written partition is missing, as after a sweep of what a writer left that was
+            dead for longer than the retention.
         """
-        old = np.zeros(0, PARTITION) if self.base is None else self.base.partitions
-        if self._dropped:
-            old = np.delete(old, sorted(self._dropped))
-        new = np.stack(self._rows) if self._rows else np.zeros(0, PARTITION)
-        header = {
-            "archive_id": self.attrs["archive_id"],
-            "variables": {name: dtype.str for name, dtype in self.dtypes.items()},
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "parent": 0 if self.base is None else self.base.number,
-        }
-        version = Version(header["parent"] + 1, np.concatenate([old, new]), header)
-        versions.publish(self.storage, version)
+        partitions, added = self._next()
+        size = self._stored_bytes(added)
+        old = None if self.base is None else self.base.partitions
+        same = old is not None and np.array_equal(old, partitions)
+        if index is None:
+            index = self.base.index if same and self.base is not None else ()
+        if self.base is not None and same and tuple(index) == self.base.index:
+            version = self.base
+        else:
+            header: dict[str, Any] = {
+                "archive_id": self.attrs["archive_id"],
+                "variables": {name: dtype.str for name, dtype in self.dtypes.items()},
+                "created": versions.now(),
+                "parent": 0 if self.base is None else self.base.number,
+                "note": note,
+                "index": list(index),
+                "sources": dict(sources or {}),
+                "bytes": size,
+            }
+            version = Version(header["parent"] + 1, partitions, header)
+            versions.publish(self.storage, version)
         self.base = version
         self._rows.clear()
         self._dropped.clear()
+        self.close()
         return version
+
+    def close(self) -> None:
+        """Let go of the lock: what was written and not published may be swept after the retention time."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def _next(self) -> tuple[np.ndarray, np.ndarray]:
+        """Partitions of the next version along the curve, and those of them that are new."""
+        old = np.zeros(0, PARTITION) if self.base is None else self.base.partitions
+        new = np.stack(self._rows) if self._rows else np.zeros(0, PARTITION)
+        kept = np.ones(len(old), bool)
+        kept[sorted(self._dropped)] = False
+        fresh = np.ones(len(new), bool)
+        back: dict[bytes, list[int]] = {}
+        for number in sorted(self._dropped):
+            back.setdefault(versions.value_key(old[number]), []).append(number)
+        for place, record in enumerate(new):
+            if same := back.get(versions.value_key(record)):
+                kept[same.pop()] = True
+                fresh[place] = False
+        added = new[fresh]
+        partitions = np.concatenate([old[kept], added])
+        # An older version may stand in another order: it is kept where nothing else changes.
+        if kept.all() and not len(added):
+            return old, added
+        return partitions[versions.curve_order(partitions)], added
+
+    def _stored_bytes(self, records: np.ndarray) -> int:
+        """Bytes of all shards of partitions; ArchiveError if one is missing."""
+        total = 0
+        for name, array in self.arrays.items():
+            axis = "object" if name.startswith("objects/") else "observation"
+            for first, rows in records[[f"{axis}_slot", f"n_{axis}s"]].tolist():
+                for slot in range(first, first - (-rows // array.layout.slot)):
+                    size = self.storage.size(array.key(slot))
+                    if size is None:
+                        raise ArchiveError(
+                            f"{self.storage.path(array.key(slot))} is missing: it was swept since it was "
+                            "written, or written elsewhere. Nothing is published: write the partition again"
+                        )
+                    total += size
+        return total
 
     def __enter__(self) -> "ArchiveWriter":
         return self
@@ -264,6 +398,7 @@ class ArchiveWriter:
     ) -> None:
         if kind is None and (self._rows or self._dropped or self.base is None):
             self.publish()
+        self.close()
 
     def _slots(self, n_objects: int, n_observations: int) -> tuple[int, int]:
         # Also an empty partition owns a slot: the slot is its name in the ledger.
@@ -333,65 +468,6 @@ def _fits(column: np.ndarray, dtype: np.dtype) -> bool:
         limits = np.iinfo(dtype)
         return int(column.min()) >= limits.min and int(column.max()) <= limits.max
     return False
-
-
-def group_metadata(attrs: Mapping[str, Any]) -> bytes:
-    """``zarr.json`` of a group."""
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}, indent=2).encode()
-
-
-def store_attrs(storage: Storage) -> dict[str, Any]:
-    """The skytrawl attributes of the root group of a store of any kind.
-
-    Raises
-    ------
-    NotAnArchiveError
-        With a remedy, for a missing path, a plain folder, a foreign Zarr store, a format that this release
-        does not know.
-    """
-    root = storage.root
-    if not root.exists():
-        raise NotAnArchiveError(
-            f"{root} does not exist: check the path, or make an archive with `skytrawl ingest`"
-        )
-    if not root.is_dir():
-        raise NotAnArchiveError(
-            f"{root} is a file, not a store: a table of light curves goes through `skytrawl ingest`"
-        )
-    try:
-        meta = json.loads(storage.read("zarr.json"))
-        attrs = meta.get("attributes", {}).get("skytrawl")
-    except FileNotFoundError:
-        raise NotAnArchiveError(
-            f"{root} is a folder without zarr.json, so no skytrawl store: check the path, "
-            "or make an archive with `skytrawl ingest`"
-        ) from None
-    except (ValueError, AttributeError) as error:
-        raise NotAnArchiveError(
-            f"{root / 'zarr.json'} is damaged ({error}): restore it from a copy"
-        ) from None
-    if not isinstance(attrs, dict) or "kind" not in attrs:
-        raise NotAnArchiveError(
-            f"{root} is a Zarr store of another program: it lacks the skytrawl attributes. "
-            "Bring its light curves in with `skytrawl ingest`"
-        )
-    if not isinstance(attrs.get("format"), int) or attrs["format"] > FORMAT:
-        raise NotAnArchiveError(
-            f"{root} has format {attrs.get('format')!r}, this release reads up to {FORMAT}: update skytrawl"
-        )
-    return attrs
-
-
-def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
-    """The skytrawl attributes of a store that must be of this kind, else NotAnArchiveError."""
-    attrs = store_attrs(storage)
-    if attrs["kind"] != kind:
-        opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}.get(attrs["kind"])
-        raise NotAnArchiveError(
-            f"{storage.root} is a skytrawl store of kind {attrs['kind']!r}, not {kind!r}"
-            + (f": open it with {opener}" if opener else "")
-        )
-    return attrs
 
 
 __all__ = ["ArchiveWriter", "group_metadata", "inner_rows", "read_attrs", "slots_for", "store_attrs"]

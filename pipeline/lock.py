@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import platform
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from skytrawl.catalogs.holds import Hold
 from skytrawl.errors import PreflightError
 
 NAME = "driver.lock"
@@ -29,46 +25,12 @@ def only_driver(folder: Path) -> Iterator[None]:
     PreflightError
         If another driver, of this process or any other, holds it; names it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / NAME
-    file = _locked(path)
     try:
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+        hold = Hold(folder / NAME)
+    except BlockingIOError as error:
+        raise PreflightError(
+            f"another driver ({error}) is at work in {folder}: wait until it has finished, or "
+            "choose another output path"
+        ) from None
+    with hold:
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _locked(path: Path) -> IO[str]:
-    while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
-        try:
-            _lock(file)
-            # If not, its holder has just finished and removed it: the lock is on a file without name.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read()
-            file.close()
-            raise PreflightError(
-                f"another driver ({holder}) is at work in {path.parent}: wait until it has finished, or "
-                "choose another output path"
-            ) from None
-        file.close()
-
-
-def _lock(file: IO[str]) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK):
-            raise
