@@ -124,7 +124,7 @@ VARIABLES: dict[str, Variable] = {
             "",
             "catalogued class",
             "empty where unknown",
-            codec="id",
+            codec="text",
             optional=True,
             allowed=("S",),
         ),
@@ -135,7 +135,7 @@ VARIABLES: dict[str, Variable] = {
             "archive",
             "brightness",
             "as delivered; quantity and photometry kind stand in the archive's light_curves attribute",
-            codec="float",
+            codec="measure",
             allowed=("float64",),
         ),
         _row(
@@ -144,7 +144,7 @@ VARIABLES: dict[str, Variable] = {
             "archive",
             "standard error of the brightness",
             "as delivered, in the unit of the value",
-            codec="float",
+            codec="measure",
             allowed=("float64",),
         ),
         _row("band", "uint8", "", "band code", "position in the archive's list of bands", codec="code"),
@@ -226,6 +226,26 @@ def attributes(name: str, light_curves: Mapping[str, Any] | None = None) -> dict
     if variable.comment:
         attrs["comment"] = variable.comment
     return attrs
+
+
+def codec_of(name: str, light_curves: Mapping[str, Any] | None = None) -> str:
+    """Name of the codec pipeline of a registered variable.
+
+    Times that were corrected for the way of the light to another place than the Earth differ from object to
+    object even where the exposure is shared, and pack better bit by bit.
+
+    Parameters
+    ----------
+    name : str
+        Path or short name.
+    light_curves : mapping, optional
+        The archive's description of values and times.
+    """
+    variable = VARIABLES[full_name(name)]
+    place = (light_curves or {}).get("time", {}).get("reference_position")
+    if variable.short == "time" and place in ("heliocenter", "barycenter"):
+        return "own time"
+    return variable.codec
 
 
 def check_dtypes(dtypes: Mapping[str, np.dtype | str]) -> list[Issue]:

@@ -245,7 +245,7 @@ def gives(parameters: Parameters, prepared: Prepared) -> tuple[Variable, ...]:
         of("worst_value", "float64", "value of the worst pair", "log10 ratio, before weighting"),
         of("worst_dt", "float64", "time difference of the worst pair", units="d"),
         of("worst_dm", "float64", "magnitude difference of the worst pair", "positive is fading", "mag"),
-        of("worst_key", f"S{width}", "key of the worst pair", "empty without pairs", codec="id"),
+        of("worst_key", f"S{width}", "key of the worst pair", "empty without pairs", codec="text"),
         of("worst_time_later", "float64", "time of the later observation of the worst pair", units="d"),
         of("worst_time_earlier", "float64", "time of the earlier observation of the worst pair", units="d"),
         of("n_used", "int64", "observations that passed the cuts"),
@@ -255,7 +255,9 @@ def gives(parameters: Parameters, prepared: Prepared) -> tuple[Variable, ...]:
     if parameters.kind == "tail":
         found.insert(1, of("raw_mean", "float64", "dm-dt score (mean)", "what tail ranks", direction="low"))
     if parameters.per_class:
-        found.append(of("reference_class", "S32", "class of the reference", "empty: all classes", codec="id"))
+        found.append(
+            of("reference_class", "S32", "class of the reference", "empty: all classes", codec="text")
+        )
     return tuple(found)
 
 
