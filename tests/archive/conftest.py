@@ -20,11 +20,13 @@ LIGHT_CURVES = {
 
 
 def random_block(counts: Sequence[int], seed: int = 0, first_id: int = 0) -> Block:
-    """A sound block whose objects have these numbers of observations."""
+    """A sound block whose objects have these numbers of observations; higher ids lie farther along the curve."""
     generator = np.random.default_rng([seed, first_id])
+    per_cent = N_CELLS // 100
+    first_cell = per_cent * (first_id // 100)
     offsets = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
     n_objects, n_rows = len(counts), int(offsets[-1])
-    ra, dec = positions_of(generator.integers(0, N_CELLS, n_objects, dtype=np.uint64))
+    ra, dec = positions_of(generator.integers(first_cell, first_cell + per_cent, n_objects, dtype=np.uint64))
     cells = healpix_of(ra, dec)
     order = np.argsort(cells)
     owner = np.repeat(np.arange(n_objects), counts)
@@ -73,7 +75,7 @@ def make_writer() -> Callable[..., ArchiveWriter]:
 
 @pytest.fixture
 def archive_path(tmp_path: Path) -> Path:
-    """Four partitions, one empty: several slots on both axes, empty objects, objects longer than a slot."""
+    """Four partitions, the last one empty: several slots, empty objects, objects longer than a slot."""
     path = tmp_path / "a.zarr"
     with new_writer(path) as writer:
         writer.write(random_block([3, 0, 100, 1, 7, 7, 0, 12, 5, 9], first_id=0))

@@ -38,8 +38,10 @@ def test_round_trip(make_writer, make_block, counts, cut) -> None:
     blocks = [make_block(numbers, first_id=100 * place) for place, numbers in enumerate(counts)]
     with tempfile.TemporaryDirectory() as folder:
         writer = make_writer(Path(folder) / "a.zarr")
-        assert [writer.write(block, flush=False) for block in blocks] == list(range(len(blocks)))
+        for block in blocks:
+            writer.write(block, flush=False)
         writer.publish()
+        blocks.sort(key=lambda block: not block.n_objects)  # empty partitions come last
         archive = Archive.open(writer.path)
         assert archive.n_objects == sum(block.n_objects for block in blocks)
         assert archive.n_observations == sum(block.n_observations for block in blocks)
@@ -57,7 +59,7 @@ def test_derived_columns_and_sizes(archive_path: Path) -> None:
     np.testing.assert_array_equal(block.objects["first_observation"], block.offsets[:-1])
     assert block.observations["value"].dtype == np.float32
     assert archive.decoded_bytes(0, ["value", "ra"]) == 144 * 4 + 10 * 8 + 11 * 8
-    assert archive.decoded_bytes(1, ["value", "ra"]) == 8
+    assert archive.decoded_bytes(3, ["value", "ra"]) == 8
 
 
 def test_all_zero_columns_are_stored(make_writer, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_all_zero_columns_are_stored(make_writer, tmp_path: Path) -> None:
 def test_damage_fails_its_partition_alone(archive_path: Path, damage: str) -> None:
     archive = Archive.open(archive_path)
     array = archive.array("time")
-    slot = int(archive.version.partitions[3]["observation_slot"]) + 2
+    slot = int(archive.version.partitions[2]["observation_slot"]) + 2
     file = array.storage.path(array.key(slot))
     sound = file.read_bytes()
     if damage == "gone":
@@ -92,20 +94,20 @@ def test_damage_fails_its_partition_alone(archive_path: Path, damage: str) -> No
         flipped[len(sound) // 3] ^= 4
         file.write_bytes({"flip": bytes(flipped), "cut": sound[: len(sound) // 2], "empty": b""}[damage])
     with pytest.raises(CorruptShardError) as caught:
-        archive.read(3, ["time"])
-    for part in ("lightcurves/time", "partition 3", f"slot {slot}", str(file)):
+        archive.read(2, ["time"])
+    for part in ("lightcurves/time", "partition 2", f"slot {slot}", str(file)):
         assert part in str(caught.value)
     assert archive.read(0, ["time"]).n_observations == 144
-    assert archive.read(3, ["value"]).n_observations == 400
-    assert archive.read(3, ["time"], slice(0, 3)).n_observations == 60
+    assert archive.read(2, ["value"]).n_observations == 400
+    assert archive.read(2, ["time"], slice(0, 3)).n_observations == 60
 
 
 def test_wrong_offsets_are_noticed(archive_path: Path) -> None:
     archive = Archive.open(archive_path)
     array = archive.array("first_observation")
-    array.write(int(archive.version.partitions[2]["object_slot"]), np.array([0, 5]))
-    with pytest.raises(CorruptShardError, match="partition 2"):
-        archive.read(2, ["time"])
+    array.write(int(archive.version.partitions[1]["object_slot"]), np.array([0, 5]))
+    with pytest.raises(CorruptShardError, match="partition 1"):
+        archive.read(1, ["time"])
 
 
 def test_a_reader_keeps_its_version(archive_path: Path, make_block: Callable[..., Block]) -> None:
@@ -113,7 +115,7 @@ def test_a_reader_keeps_its_version(archive_path: Path, make_block: Callable[...
     before = [reader.read(number, COLUMNS + ROWS) for number in range(reader.n_partitions)]
     writer = ArchiveWriter(archive_path)
     writer.drop(0)
-    assert writer.write(make_block([9, 9], first_id=900)) == 3
+    writer.write(make_block([9, 9], first_id=900))
     # Written, not published: invisible.
     assert Archive.open(archive_path).version.number == 1
     assert writer.publish().number == 2
@@ -121,8 +123,8 @@ def test_a_reader_keeps_its_version(archive_path: Path, make_block: Callable[...
         same(reader.read(number, COLUMNS + ROWS), block)
     latest = Archive.open(archive_path)
     assert (latest.version.number, latest.n_partitions, latest.n_objects) == (2, 4, 24)
-    same(latest.read(3, COLUMNS + ROWS), make_block([9, 9], first_id=900))
-    same(latest.read(2, COLUMNS + ROWS), before[3])
+    same(latest.read(2, COLUMNS + ROWS), make_block([9, 9], first_id=900))
+    same(latest.read(1, COLUMNS + ROWS), before[2])
     assert latest.fingerprint != reader.fingerprint
     used = np.concatenate([reader.version.partitions, latest.version.partitions])["object_slot"]
     assert len(np.unique(used)) == 5

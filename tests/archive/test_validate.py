@@ -46,12 +46,12 @@ def test_a_sound_archive(archive_path: Path) -> None:
     assert calls[-1] == (4, 4)
     assert "no fault" in str(report)
     assert json.loads(json.dumps(report.to_dict()))["ok"] is True
-    assert validate(archive_path, partitions=[2]).objects == 2
+    assert validate(archive_path, partitions=[1]).objects == 2
 
 
 def test_every_damaged_shard_is_listed(archive_path: Path) -> None:
     archive = Archive.open(archive_path)
-    first = int(archive.version.partitions[3]["observation_slot"])
+    first = int(archive.version.partitions[2]["observation_slot"])
     value, band = archive.array("value"), archive.array("band")
     value.storage.delete(value.key(first + 1))
     value.storage.path(value.key(first + 4)).write_bytes(b"")
@@ -62,8 +62,8 @@ def test_every_damaged_shard_is_listed(archive_path: Path) -> None:
     report = validate(archive_path)
     assert sorted(paths(report)) == [
         "lightcurves/band, partition 0, slot 0",
-        f"lightcurves/value, partition 3, slot {first + 1}",
-        f"lightcurves/value, partition 3, slot {first + 4}",
+        f"lightcurves/value, partition 2, slot {first + 1}",
+        f"lightcurves/value, partition 2, slot {first + 4}",
     ]
     assert "missing" in str(report)
     assert "0 bytes" in str(report)
@@ -118,10 +118,10 @@ def test_faulty_values(archive_path: Path, name, change, path, message) -> None:
 
 
 def test_changed_values_are_found_by_the_deep_check_alone(archive_path: Path) -> None:
-    rewrite(Archive.open(archive_path), "lightcurves/value", 3, lambda values: values.__setitem__(9, 1.0))
+    rewrite(Archive.open(archive_path), "lightcurves/value", 2, lambda values: values.__setitem__(9, 1.0))
     assert validate(archive_path).ok
     report = validate(archive_path, deep=True)
-    assert paths(report) == ["partition 3"]
+    assert paths(report) == ["partition 2"]
     assert "published" in str(report)
 
 
@@ -161,14 +161,14 @@ def test_faults_of_the_declaration(archive_path: Path) -> None:
 def test_faults_of_the_partition_table(archive_path: Path) -> None:
     def change(table: np.ndarray) -> None:
         table["object_slots"][0] = 1
-        table["object_slot"][2] = table["object_slot"][3]
-        table["healpix_max"][3] = 0
+        table["object_slot"][1] = table["object_slot"][2]
+        table["healpix_max"][2] = 0
 
     forge(archive_path, change)
     text = str(validate(archive_path))
     assert "partition 0: object slots do not hold its rows (found 1 for 10" in text
     assert "shares object slots with partition" in text
-    assert "partition 3: its HEALPix range is reversed" in text
+    assert "partition 2: its HEALPix range is reversed" in text
     assert "range differs from the version's" in text
 
 

@@ -12,6 +12,6 @@ from conftest_results import Filled, fill, make_archive
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Filled:
-    """Seven partitions, one of them empty, one missing, one of two slots."""
-    archive = make_archive(tmp_path / "archive.zarr", [20, 0, 33, 16, 5, 40, 11], object_slot=32)
+    """Seven partitions, the last one empty, one missing, one of two slots."""
+    archive = make_archive(tmp_path / "archive.zarr", [20, 16, 33, 40, 5, 11, 0], object_slot=32)
     return fill(archive, tmp_path / "out.zarr", missing={4})
