@@ -14,6 +14,7 @@ BANDS = {
     "lsst": ("u", "g", "r", "i", "z", "y"),
     "sdss": ("u", "g", "r", "i", "z"),
     "ogle": ("V", "I"),
+    "kmt": ("V", "I"),
     "roman": ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213"),
 }
 MEANING = {
@@ -21,6 +22,7 @@ MEANING = {
     "lsst": ("flux", "difference", "nJy", "AB", "tai", "topocenter", "middle"),
     "sdss": ("magnitude", "total", "mag", "AB", "tai", "topocenter", "unknown"),
     "ogle": ("magnitude", "total", "mag", "Vega", "utc", "heliocenter", "middle"),
+    "kmt": ("magnitude", "total", "mag", "Vega", "utc", "heliocenter", "unknown"),
     "roman": ("flux", "total", "nJy", "AB", "utc", "topocenter", "middle"),
 }
 
