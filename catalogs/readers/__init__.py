@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skytrawl.catalogs.readers import antares, csv, memory, parquet
+from skytrawl.catalogs.readers import antares, csv, hats, memory, parquet
 from skytrawl.catalogs.readers.table import Chunk, Header, Options, Reader
 from skytrawl.errors import IngestError
 
@@ -37,6 +37,17 @@ READERS: dict[str, Reader] = {
         parquet.pieces,
         aligned=True,
         summary="Parquet, by row groups",
+    ),
+    "hats": Reader(
+        "hats",
+        (),
+        hats.header,
+        hats.chunks,
+        hats.pieces,
+        expand=hats.expand,
+        takes=hats.takes,
+        aligned=True,
+        summary="HATS catalogue or collection: nested light curves, or a flat table",
     ),
     "antares": Reader(
         "antares",
@@ -75,6 +86,9 @@ def find_reader(source: Any, options: Options, name: str | None = None) -> tuple
         return reader, reader.header(source, options)
     if name is not None:
         return READERS[name], READERS[name].header(source, options)
+    for reader in READERS.values():
+        if reader.takes is not None and reader.takes(source):
+            return reader, reader.header(source, options)
     suffixes = [suffix.lower() for suffix in source.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
@@ -113,6 +127,9 @@ def sources_of(sources: Any) -> list[Any]:
     if isinstance(sources, str | Path):
         path = Path(sources)
         if path.is_dir():
+            for reader in READERS.values():
+                if reader.expand is not None and (files := reader.expand(path)) is not None:
+                    return list(files)
             known = {suffix for reader in READERS.values() for suffix in reader.extensions}
             files = sorted(
                 file

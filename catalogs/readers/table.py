@@ -11,6 +11,8 @@ from skytrawl.errors import IngestError
 
 # Texts (lower case, stripped) that stand for a missing number.
 MISSING = ("", "nan", "-nan", "+nan", "na", "n/a", "null", "none", "--", "\\n", "masked")
+# What a column name is followed by in the reason for rows without identifier.
+MISSING_ID = " has no identifier"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Options:
         Rows a piece, about: what one task reads.
     align_on : str or None
         Name of the object column: pieces yield whole objects (readers with `aligned`).
+    nested : str or None
+        The nested column that holds the light curves, where a table has several (HATS).
     use_pyarrow : bool or None
         For text files; None uses it where it is installed. The values are the same either way.
     """
@@ -38,6 +42,7 @@ class Options:
     chunk_rows: int = 131_072
     piece_rows: int = 2_000_000
     align_on: str | None = None
+    nested: str | None = None
     use_pyarrow: bool | None = None
 
 
@@ -88,6 +93,13 @@ class Coded:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def __getitem__(self, row: int) -> bytes:
+        return self.names[int(self.codes[row])]
+
+    def texts(self) -> np.ndarray:
+        """The column as fixed-width bytes."""
+        return np.array(self.names or [b""], "S")[self.codes]
+
 
 @dataclass
 class Chunk:
@@ -97,22 +109,30 @@ class Chunk:
     ----------
     first_row : int
         Number of the first row; the first row of a source is 1, the header line does not count.
-    columns : dict of str to array of shape (n,)
-        float64 or as delivered for numbers, fixed-width bytes (UTF-8) for texts, int64 for integers.
+    columns : dict of str to array of shape (n,) or Coded
+        By the kind that was asked for; see :data:`Kinds`.
     rejected : list of (reason, indices, texts)
         Rows that the reader could not take, such as text in a number column, with what stood there.
+    notes : dict of str to int
+        How often something was seen that is worth a warning but costs no row.
     """
 
     first_row: int
-    columns: dict[str, np.ndarray]
+    columns: dict[str, Any]
     rejected: list[tuple[str, np.ndarray, list[str]]] = field(default_factory=list)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
 
-# Kinds: "number", "text", "integer", and "decimal": text where the file has text, so that no digit of a
-# Julian date is lost, else as "number".
+# Column to what it is wanted as:
+# "number"   float32 or float64 as delivered, float64 for integers and texts; NaN where missing
+# "decimal"  "text" where the file has text, so that no digit of a Julian date is lost, else "number"
+# "integer"  int64; -1 where missing
+# "id"       int64 or uint64 where the file has integers (missing ones are rejected rows), else "text"
+# "text"     stripped, fixed-width bytes (UTF-8); empty where missing
+# "coded"    Coded, of texts
 Kinds = Mapping[str, str]
 
 
@@ -126,6 +146,7 @@ class Reader:
     chunks: Callable[[Piece, Kinds, Options], Iterator[Chunk]]
     pieces: Callable[[Any, Options], list[Piece]] = whole
     expand: Callable[[Path], list[Path] | None] | None = None
+    takes: Callable[[Path], bool] | None = None
     aligned: bool = False
     claims: frozenset[str] = frozenset()
     summary: str = ""
@@ -209,11 +230,35 @@ def to_bytes(texts: list[str]) -> np.ndarray:
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
 
 
+def to_coded(texts: list[str]) -> Coded:
+    """Codes of stripped texts, in the order of first appearance."""
+    places: dict[str, int] = {}
+    codes = [places.setdefault(text, len(places)) for text in texts]
+    return Coded(np.array(codes, np.int32), [text.strip().encode() for text in places])
+
+
+def code_integers(values: np.ndarray) -> Coded | None:
+    """Codes of integers that span less than 256; None for others.
+
+    Parameters
+    ----------
+    values : integer array of shape (n,)
+    """
+    if not len(values):
+        return None
+    low, high = int(values.min()), int(values.max())
+    if high - low > 255:
+        return None
+    # The difference modulo 256 is the difference.
+    codes = values.astype(np.uint8) - np.uint8(low % 256)
+    return Coded(codes, [str(value).encode() for value in range(low, high + 1)])
+
+
 def make_chunk(
     first_row: int,
     kinds: Kinds,
     texts: Mapping[str, list[str]],
-    done: Mapping[str, np.ndarray] | None = None,
+    done: Mapping[str, np.ndarray | Coded] | None = None,
 ) -> Chunk:
     """The chunk of columns that came as text, beside those that are arrays already."""
     chunk = Chunk(first_row, {})
@@ -227,6 +272,8 @@ def make_chunk(
             chunk.columns[name], bad = parse_numbers(column)
         elif kind == "integer":
             chunk.columns[name], bad = parse_integers(column)
+        elif kind == "coded":
+            chunk.columns[name] = to_coded(column)
         else:
             chunk.columns[name] = to_bytes(column)
         if bad:
@@ -237,3 +284,10 @@ def make_chunk(
 def reject(chunk: Chunk, name: str, wanted: str, indices: list[int], texts: list[str]) -> None:
     """Record rows whose text is not what the column needs."""
     chunk.rejected.append((f"{name} is no {wanted}", np.array(indices, np.int64), texts))
+
+
+def reject_missing(chunk: Chunk, name: str, missing: np.ndarray) -> None:
+    """Record rows that have no identifier (bool array of shape (n,))."""
+    indices = np.flatnonzero(missing)
+    if indices.size:
+        chunk.rejected.append((f"{name}{MISSING_ID}", indices, [""] * len(indices)))

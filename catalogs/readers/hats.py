@@ -1,0 +1,202 @@
+"""HATS catalogues: nested light curves (one row an object) and flat tables, read with pyarrow alone.
+
+A catalogue stands for its pixel files, along the sky; a collection for its primary table. Margin caches and
+index catalogues repeat what the catalogue holds and are never read.
+
+Light curves may be a struct of lists (nested-pandas), a list of structs, or list columns beside the columns
+of the object. They become long rows: values of the lists end to end, columns of the object repeated. Both
+``mjd`` and ``lightcurve.mjd`` name the field mjd of the nested column lightcurve.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skytrawl.catalogs.readers import parquet
+from skytrawl.catalogs.readers.hats_folder import is_pixel_file, pixel_files
+from skytrawl.catalogs.readers.hats_layout import Field, Layout, layout_of
+from skytrawl.catalogs.readers.table import Chunk, Coded, Header, Kinds, Options, Piece
+from skytrawl.errors import IngestError
+
+__all__ = ["chunks", "expand", "header", "pieces", "takes"]
+
+EMPTY = "object without observations"
+
+expand = pixel_files
+takes = is_pixel_file
+
+
+def header(source: Path, options: Options) -> Header:
+    """Names of the columns of objects and of light curves, and the units that fields state.
+
+    Raises
+    ------
+    IngestError
+        If the file is no Parquet, or ``options.nested`` names no nested column.
+    """
+    file = parquet._open(source)
+    found = layout_of(file.schema_arrow, options.nested, str(source))
+    if not found.groups:
+        return parquet.header(source, options)
+    return Header(found.names, found.units)
+
+
+def pieces(source: Path, options: Options) -> list[Piece]:
+    """Runs of whole row groups of about ``options.piece_rows`` rows, as for Parquet.
+
+    The rows of nested light curves are their observations.
+    """
+    file = parquet._open(source)
+    found = layout_of(file.schema_arrow, options.nested, str(source))
+    if not found.groups:
+        return parquet.pieces(source, options)
+    counts = [_observations(file, found, group) for group in range(file.num_row_groups)]
+    size, total = source.stat().st_size, sum(counts)
+    listed: list[Piece] = []
+    start, rows, first_row = 0, 0, 1
+    for stop, count in enumerate(counts, 1):
+        rows += count
+        if stop == len(counts) or rows + counts[stop] / 2 > options.piece_rows:
+            nbytes = size * rows // total if total else size
+            listed.append(Piece(source, (start, stop), rows, nbytes, first_row))
+            start, rows, first_row = stop, 0, first_row + rows
+    return listed or [Piece(source, (0, 0), 0, size)]
+
+
+def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
+    """Rows of whole objects in chunks of about ``options.chunk_rows`` rows.
+
+    If only columns of the object are asked for, there is one row an object.
+
+    Raises
+    ------
+    IngestError
+        If the file is damaged, if columns of several nested columns are asked for, or if the lists of an
+        object differ in length.
+    """
+    import pyarrow as pa
+
+    source = piece.source
+    file = parquet._open(source)
+    found = layout_of(file.schema_arrow, options.nested, str(source))
+    start, stop = map(int, piece.part or (0, file.num_row_groups))
+    nested = [name for name in kinds if name in found.rows]
+    if not nested:
+        if found.groups:
+            before = sum(file.metadata.row_group(group).num_rows for group in range(start))
+            options, piece = replace(options, align_on=None), replace(piece, first_row=before + 1)
+        yield from parquet.chunks(piece, kinds, options)
+        return
+    parquet._check_types(source, found.types(file.schema_arrow), kinds)
+    leaves = _leaves(file)
+    of_rows = {name: leaves[_leaf(found.rows[name], leaves)] for name in nested}
+    file = parquet._open(source, [of_rows[name] for name in nested if kinds[name] == "coded"])
+    per_batch = _objects_a_batch(file, found, range(start, stop), options.chunk_rows)
+    columns = [of_rows.get(name, name) for name in kinds]
+    row, empty = piece.first_row, 0
+    try:
+        # One thread: parallelism comes from pieces.
+        for batch in file.iter_batches(per_batch, list(range(start, stop)), columns, use_threads=False):
+            chunk, without = _long(source, batch, found, kinds, row)
+            empty += without
+            if not len(chunk):
+                continue
+            if empty:
+                chunk.notes[EMPTY], empty = empty, 0
+            yield chunk
+            row += len(chunk)
+    except (pa.ArrowException, OSError) as error:
+        raise IngestError(
+            f"{source}, after row {row - 1}: cannot be read ({error}): fetch or write the file again"
+        ) from None
+    if empty:
+        chunk.notes[EMPTY] = empty
+        yield chunk
+
+
+def _objects_a_batch(file: Any, found: Layout, groups: range, rows: int) -> int:
+    """Objects that have about so many observations together."""
+    objects = sum(file.metadata.row_group(group).num_rows for group in groups)
+    observations = sum(_observations(file, found, group) for group in groups)
+    return max(1, min(rows, objects * rows // max(1, observations)))
+
+
+def _observations(file: Any, found: Layout, group: int) -> int:
+    """Observations of a row group; values that are missing in every column of the light curves are none."""
+    leaves = _leaves(file)
+    taken = {_leaf(place, leaves) for place in found.rows.values()}
+    counts = []
+    for index in taken:
+        column = file.metadata.row_group(group).column(index)
+        stated = column.statistics
+        counts.append(column.num_values - (stated.null_count or 0 if stated is not None else 0))
+    return max(counts, default=0)
+
+
+def _leaves(file: Any) -> list[str]:
+    """Paths of the columns on disk."""
+    return [file.schema.column(index).path for index in range(len(file.schema))]
+
+
+def _leaf(place: Field, leaves: list[str]) -> int:
+    """Which column on disk holds the values of a field."""
+    middle = "" if place.name is None or place.of_structs else f"{place.name}."
+    end = f".{place.name}" if place.of_structs else ""
+    return next(
+        index
+        for index, leaf in enumerate(leaves)
+        if leaf.startswith(f"{place.column}.{middle}") and leaf.endswith(end)
+    )
+
+
+def _long(source: Path, batch: Any, found: Layout, kinds: Kinds, first_row: int) -> tuple[Chunk, int]:
+    """The rows of some objects, and how many of the objects have none."""
+    values, counts = {}, np.zeros(0, np.int64)
+    for name in kinds:
+        if name not in found.rows:
+            continue
+        values[name], lengths = _flat(batch, found.rows[name])
+        if len(values) > 1 and not np.array_equal(lengths, counts):
+            first = int(np.argmax(lengths != counts))
+            other = next(iter(values))
+            raise IngestError(
+                f"{source}: an object has {counts[first]} values of {other} and {lengths[first]} of {name} "
+                f"({_shown(batch, found, kinds, first)}): write the file again with light curves of one length"
+            )
+        counts = lengths
+    chunk = parquet._chunk(first_row, values, {name: kinds[name] for name in values})
+    once = {name: kind for name, kind in kinds.items() if name not in values}
+    objects = parquet._chunk(first_row, {name: batch.column(name) for name in once}, once)
+    for name, column in objects.columns.items():
+        if isinstance(column, Coded):
+            chunk.columns[name] = Coded(np.repeat(column.codes, counts), column.names)
+        else:
+            chunk.columns[name] = np.repeat(column, counts)
+    starts = np.cumsum(counts) - counts
+    for reason, indices, texts in objects.rejected:
+        rows = [np.arange(starts[index], starts[index] + counts[index]) for index in indices]
+        repeated = [text for text, part in zip(texts, rows, strict=True) for _ in part]
+        if repeated:
+            chunk.rejected.append((reason, np.concatenate(rows), repeated))
+    return chunk, int((counts == 0).sum())
+
+
+def _flat(batch: Any, place: Field) -> tuple[Any, np.ndarray]:
+    """The values of a field end to end, and the number of each object."""
+    import pyarrow.compute as pc
+
+    lists = batch.column(place.column)
+    if place.name is not None and not place.of_structs:
+        lists = lists.field(place.name)
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    values = lists.flatten()
+    return (values.field(place.name) if place.of_structs else values), counts.astype(np.int64)
+
+
+def _shown(batch: Any, found: Layout, kinds: Kinds, index: int) -> str:
+    """What an object is called in messages: the columns of it that were asked for."""
+    words = [f"{name} {batch.column(name)[index].as_py()}" for name in kinds if name not in found.rows]
+    return ", ".join(words) or f"object {index + 1} of its batch"
