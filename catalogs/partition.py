@@ -106,7 +106,8 @@ def group(rows: Mapping[str, np.ndarray], *, drop_duplicates: bool = True) -> Gr
 def cut(offsets: np.ndarray, keys: np.ndarray, most: int) -> list[slice]:
     """Ranges of objects with at most `most` observations each; a longer object gets a range of its own.
 
-    Objects with and without position never share a range.
+    Objects with and without position never share a range. Objects of one place on the curve always do, so
+    that the place alone tells the partition.
     """
     pieces = []
     start, total = 0, len(offsets) - 1
@@ -115,6 +116,9 @@ def cut(offsets: np.ndarray, keys: np.ndarray, most: int) -> list[slice]:
         stop = int(np.searchsorted(offsets, offsets[start] + most, side="right")) - 1
         end = border if start < border else total
         stop = min(max(stop, start + 1), end)
+        if stop < end and keys[stop] == keys[stop - 1]:
+            first = int(np.searchsorted(keys, keys[stop]))
+            stop = first if first > start else int(np.searchsorted(keys, keys[stop], side="right"))
         pieces.append(slice(start, stop))
         start = stop
     return pieces

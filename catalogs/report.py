@@ -26,6 +26,8 @@ class IngestReport:
         First places (file, row, what stood there) by reason.
     objects, partitions : int
         In the archive.
+    new_objects, written : int
+        Objects that the archive did not hold before; partitions written.
     bands : tuple of str
         Of the archive, by code.
     rows_by_band : dict of str to int
@@ -36,9 +38,13 @@ class IngestReport:
         Rows kept that share object, band and time with an earlier one of another value.
     lost_objects : int
         Objects of which no row was kept.
+    quarantined : dict of str to str
+        Sources that were left out as a whole, with the reason.
     guessed : dict of str to dict of str to str
         Source to role to column, for columns that nobody named.
     warnings : tuple of str
+    version : int
+        Of the archive that holds the rows.
     seconds : float
         Wall time.
 
@@ -61,9 +67,13 @@ class IngestReport:
     rows_by_band: dict[str, int]
     upper_limits: int = 0
     equal_stamps: int = 0
+    new_objects: int = 0
+    written: int = 0
     lost_objects: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
     guessed: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    version: int = 1
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -90,8 +100,9 @@ class IngestReport:
     def __str__(self) -> str:
         bands = ", ".join(f"{name} {count}" for name, count in self.rows_by_band.items())
         lines = [
-            f"{self.archive}: {self.objects} objects, {self.rows_kept} observations ({bands}), "
-            f"{self.partitions} partitions",
+            f"{self.archive}, version {self.version}: {self.objects} objects ({self.new_objects} new), "
+            f"{self.rows_kept} observations added ({bands}), {self.partitions} partitions "
+            f"({self.written} written)",
             f"{self.rows_read} rows read, {self.rows_kept} kept, {self.rows_dropped} dropped",
         ]
         for reason, count in sorted(self.dropped.items(), key=lambda item: -item[1]):

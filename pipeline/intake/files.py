@@ -1,0 +1,73 @@
+"""Files of an ingest beside the spilled rows, and the archive that it writes into."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+
+from skytrawl.catalogs.storage import Storage
+from skytrawl.catalogs.versions import PARTITION
+from skytrawl.catalogs.writer import ArchiveWriter
+
+# Writers of this process by archive: opening one reads a dozen files.
+_writers: dict[tuple[Any, ...], ArchiveWriter] = {}
+
+
+def partitions_of(record: dict[str, Any]) -> np.ndarray:
+    """The rows of the partition table that a record speaks of."""
+    return np.frombuffer(base64.b64decode(record["partitions"]), PARTITION)
+
+
+def save_arrays(storage: Storage, key: str, **arrays: np.ndarray) -> None:
+    """Arrays as one file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    storage.replace(key, buffer.getvalue(), flush=False)
+
+
+def load_arrays(storage: Storage, key: str) -> dict[str, np.ndarray]:
+    """Arrays of :func:`save_arrays`."""
+    with np.load(io.BytesIO(storage.read(key)), allow_pickle=False) as found:
+        return {name: found[name] for name in found.files}
+
+
+def load_array(storage: Storage, key: str) -> np.ndarray:
+    """The one array of a file."""
+    (values,) = load_arrays(storage, key).values()
+    return values
+
+
+def declared_columns(storage: Storage) -> dict[str, np.dtype]:
+    """Types of the archive's columns by short name."""
+    return {name.rpartition("/")[2]: dtype for name, dtype in writer_of(storage).dtypes.items()}
+
+
+def discard(storage: Storage, record: dict[str, Any]) -> None:
+    """Remove the shards of partitions that no version will list."""
+    writer = writer_of(storage)
+    for row in partitions_of(record):
+        for name in writer.dtypes:
+            axis = "object" if name.startswith("objects/") else "observation"
+            first = int(row[f"{axis}_slot"])
+            for slot in range(first, first + int(row[f"{axis}_slots"])):
+                storage.delete(writer.arrays[name].key(slot))
+
+
+def release() -> None:
+    """Let go of the reservations of this process: its writers are done."""
+    for writer in _writers.values():
+        writer.close()
+    _writers.clear()
+
+
+def writer_of(storage: Storage) -> ArchiveWriter:
+    """The archive that the ingest writes into, opened once a process."""
+    state = storage.path("zarr.json").stat()
+    key = (storage.root, state.st_ino, state.st_mtime_ns)
+    if key not in _writers:
+        release()
+        _writers[key] = ArchiveWriter(storage.root)
+    return _writers[key]

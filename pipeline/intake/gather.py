@@ -1,0 +1,218 @@
+"""Tasks that write partitions: from the spill files of a bucket, or straight from ordered pieces."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from skytrawl.catalogs.archive import Archive
+from skytrawl.catalogs.block import Block
+from skytrawl.catalogs.partition import cut
+from skytrawl.catalogs.readers.table import Piece
+from skytrawl.catalogs.tally import Tally
+from skytrawl.catalogs.writer import ArchiveWriter
+from skytrawl.intake.assemble import Assembled, assemble
+from skytrawl.intake.files import declared_columns, load_array, save_arrays, writer_of
+from skytrawl.intake.journal import Journal
+from skytrawl.intake.object_table import ObjectTable
+from skytrawl.intake.reading import Notes, read_rows
+from skytrawl.intake.request import Request
+from skytrawl.intake.scatter import conform, gathered, joined
+from skytrawl.intake.spill import MemoryRows, SpilledRows
+
+# The whole curve, both ends included.
+EVERYWHERE = (0, 2**64 - 1)
+
+
+class NotOrdered(Exception):
+    """The input does not stand in the order of the sky after all: it has to go through buckets."""
+
+
+def gather_bucket(
+    request: Request,
+    journal: Journal,
+    stage: str,
+    number: str,
+    sources: list[tuple[str, int]],
+    territory: tuple[int, int],
+    base: tuple[int, int] | None,
+    moved: str | None,
+    extra: list[tuple[str, int]],
+) -> dict[str, Any]:
+    """Make the partitions of one bucket and write them into fresh slots.
+
+    Parameters
+    ----------
+    stage : str
+        Of the journal.
+    number : str
+        Of the bucket.
+    sources : list of (key, bucket)
+        Spill files that have rows of it.
+    territory : (int, int)
+        Its stretch of the curve, both ends included.
+    base : (version, partition) or None
+        The partition that an append replaces.
+    moved : str or None
+        File with the identifiers whose rows have been moved to another bucket: they are left out of
+        `sources`.
+    extra : list of (key, bucket)
+        Spill files with the rows that were moved here.
+    """
+    storage = journal.storage
+    writer = writer_of(storage)
+    declared = declared_columns(storage)
+    old = None
+    if base is not None:
+        old = Archive.cached(str(storage.root), base[0]).read(base[1], list(writer.dtypes))
+    rows = SpilledRows(storage, [*sources, *extra])
+    if moved is not None:
+        n_extra = SpilledRows(storage, extra).n
+        away = np.isin(rows.column("object", declared["object_id"]), load_array(storage, moved))
+        if n_extra:
+            away[-n_extra:] = False
+        rows.keep(~away)
+    made = assemble(rows, declared, drop_duplicates=request.duplicates == "drop", base=old)
+    record = write_block(request, journal, writer, number, made, territory, old)
+    record["repeats"] = {
+        reason: [(rows.keys[file], row, name) for file, row, name in places]
+        for reason, places in made.repeats.items()
+    }
+    return journal.write(stage, number, record)
+
+
+def direct_pieces(request: Request, journal: Journal, number: int, pieces: list[Piece]) -> dict[str, Any]:
+    """Turn pieces that stand in the order of the sky into partitions, without a detour over spill files.
+
+    Raises
+    ------
+    NotOrdered
+        If they do not.
+    """
+    storage = journal.storage
+    writer = writer_of(storage)
+    declared = declared_columns(storage)
+    tally, notes = Tally(), Notes()
+    records: list[dict[str, Any]] = []
+    first = last = -1
+    most = request.partition_observations
+
+    def chunks() -> Iterable[dict[str, np.ndarray]]:
+        for piece in pieces:
+            yield from read_rows(piece, request, tally, notes)
+
+    for rows in _whole_objects(gathered(chunks(), most), most):
+        conform(rows, request, tally)
+        for name, column in rows.items():
+            wanted = declared.get("object_id" if name == "object" else name)
+            if wanted is not None and np.promote_types(column.dtype, wanted) != wanted:
+                raise NotOrdered(f"{name} is {column.dtype}, not {wanted} as in the first rows")
+            if wanted is None and name not in ("row", "row_id"):
+                raise NotOrdered(f"{name} was not in the first rows")
+        made = assemble(MemoryRows(rows), declared, drop_duplicates=request.duplicates == "drop")
+        keys = made.block.objects["healpix"]
+        if not len(keys):
+            continue
+        if int(keys[0]) <= last:
+            raise NotOrdered("the objects do not ascend along the sky")
+        first, last = (int(keys[0]) if first < 0 else first), int(keys[-1])
+        part = write_block(request, journal, writer, f"{number}-{len(records)}", made, EVERYWHERE)
+        part["repeats"] = {
+            reason: [(str(pieces[0].source), row, name) for _, row, name in places]
+            for reason, places in made.repeats.items()
+        }
+        records.append(part)
+    record = {
+        "number": number,
+        "blocks": records,
+        "first": first,
+        "last": last,
+        "tally": tally.to_dict(),
+        "notes": asdict(notes),
+    }
+    return journal.write("direct", number, record)
+
+
+def _whole_objects(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterable[dict[str, np.ndarray]]:
+    """Runs of rows that end where an object ends."""
+    rest: dict[str, np.ndarray] | None = None
+    for rows in chunks:
+        if rest is not None:
+            rows = joined([rest, rows])
+        ids = rows["object"]
+        border = np.flatnonzero(ids[1:] != ids[:-1])
+        if len(ids) < most or not len(border):
+            rest = rows
+            continue
+        end = int(border[-1]) + 1
+        rest = {name: column[end:].copy() for name, column in rows.items()}
+        yield {name: column[:end] for name, column in rows.items()}
+    if rest is not None:
+        yield rest
+
+
+def write_block(
+    request: Request,
+    journal: Journal,
+    writer: ArchiveWriter,
+    name: str,
+    made: Assembled,
+    territory: tuple[int, int],
+    old: Block | None = None,
+) -> dict[str, Any]:
+    """Cut a block into partitions, write them, and note its identifiers for the census.
+
+    A block to which nothing was added is not written: the partition of the version below stays.
+    """
+    block = made.block
+    keys = block.objects["healpix"]
+    low, high = territory
+    fresh = ~made.known
+    strays = fresh & ((keys < np.uint64(low)) | (keys > np.uint64(high)))
+    record: dict[str, Any] = {
+        "number": name,
+        "rows": made.new_rows,
+        "objects": block.n_objects,
+        "new_objects": int(fresh.sum()),
+        "dropped": made.repeated,
+        "equal_stamps": made.equal_stamps,
+        "scattered": [made.n_scattered, made.scattered],
+        "mixed_classes": made.mixed_classes,
+        "unplaced": int(np.isnan(block.objects["ra"]).sum()),
+        "unchanged": made.new_rows == 0 and old is not None,
+        "strays": int(strays.sum()),
+    }
+    counts = _counts(block, len(request.bands))
+    if old is not None:
+        counts -= _counts(old, len(request.bands))
+    record["bands"], record["upper_limits"] = counts[:-1].tolist(), int(counts[-1])
+    table = ObjectTable.of(journal)
+    if table is not None:
+        record["untabled"] = int((~table.contains(block.objects["object_id"][fresh])).sum())
+    census = {"ids": block.objects["object_id"][fresh], "keys": keys[fresh], "strays": strays[fresh]}
+    save_arrays(journal.storage, journal.key(f"census/{name}.npz"), **census)
+    if record["unchanged"] or not block.n_objects:
+        record["partitions"] = ""
+        return record
+    most = request.partition_observations
+    total = int(block.offsets[-1])
+    if total > most:  # equal parts instead of a full one and a small rest
+        most = max(1, -(-total // -(-total // most)))
+    table_rows = []
+    for piece in cut(block.offsets, keys, most):
+        part = block.select(piece)
+        slots = writer.reserve(part.n_objects, part.n_observations)
+        table_rows.append(writer.write_into(part, *slots, flush=False))
+    record["partitions"] = base64.b64encode(np.stack(table_rows).tobytes()).decode()
+    return record
+
+
+def _counts(block: Block, n_bands: int) -> np.ndarray:
+    """Rows of each band, and rows that are limits."""
+    limits = block.observations.get("upper_limit", np.zeros(0, bool))
+    per_band = np.bincount(block.observations.get("band", np.zeros(0, np.uint8)), minlength=n_bands)
+    return np.append(per_band, int(limits.sum()))

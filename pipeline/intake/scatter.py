@@ -1,0 +1,183 @@
+"""Tasks that move rows: pieces of the input into spill files, and spill files into smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from skytrawl.catalogs.identifiers import plain_integers
+from skytrawl.catalogs.readers.table import Piece
+from skytrawl.catalogs.rounding import round_to
+from skytrawl.catalogs.tally import Tally
+from skytrawl.errors import IngestError
+from skytrawl.intake.files import load_array
+from skytrawl.intake.journal import Journal
+from skytrawl.intake.object_table import ObjectTable
+from skytrawl.intake.plan import borders_of, buckets_for
+from skytrawl.intake.reading import DEFAULTS, Notes, read_rows, sky_keys
+from skytrawl.intake.request import Request
+from skytrawl.intake.spill import SpilledRows, open_spill, write_spill
+from skytrawl.kernels.rows import bucket_of
+
+
+def scatter_piece(
+    request: Request, journal: Journal, number: int, piece: Piece, borders: np.ndarray
+) -> dict[str, Any]:
+    """Read a piece and write its rows, by bucket, into spill files.
+
+    Parameters
+    ----------
+    request : Request
+    journal : Journal
+    number : int
+        Of the piece.
+    piece : Piece
+    borders : uint64 array of shape (n_buckets - 1,)
+        First place on the curve of every bucket but the first.
+
+    Returns
+    -------
+    dict
+        The record: parts (key, buckets, counts), dtypes, tally, notes; or the error that makes the source
+        unusable.
+    """
+    tally, notes = Tally(), Notes()
+    table = ObjectTable.of(journal)
+    parts: list[dict[str, Any]] = []
+    dtypes: dict[str, str] = {}
+    try:
+        for rows in gathered(read_rows(piece, request, tally, notes), request.options.piece_rows):
+            conform(rows, request, tally)
+            if table is not None:
+                table.apply(rows)
+            key = journal.key(f"spill/{number:08d}-{len(parts):04d}")
+            bucket = bucket_of(sky_keys(rows), borders)
+            buckets, counts = write_spill(journal.storage, key, rows, bucket, len(borders) + 1)
+            parts.append({"key": key, "buckets": buckets.tolist(), "counts": counts.tolist()})
+            for name, column in rows.items():
+                old = np.dtype(dtypes.get(name, column.dtype))
+                join = common_id if name == "object" else np.promote_types
+                dtypes[name] = join(old, column.dtype).str
+    except IngestError as error:
+        for part in parts:
+            journal.storage.delete(part["key"])
+        return journal.write("pieces", number, {"number": number, "error": str(error)})
+    record = {
+        "number": number,
+        "parts": parts,
+        "dtypes": dtypes,
+        "tally": tally.to_dict(),
+        "notes": asdict(notes),
+    }
+    return journal.write("pieces", number, record)
+
+
+def common_id(one: np.dtype, other: np.dtype) -> np.dtype:
+    """The type that holds identifiers of two types: numbers become text beside text."""
+    if one == other:
+        return one
+    return np.dtype(f"S{max(20 if dtype.kind == 'u' else dtype.itemsize for dtype in (one, other))}")
+
+
+def gathered(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterable[dict[str, np.ndarray]]:
+    """Chunks joined to about `most` rows."""
+    waiting: list[dict[str, np.ndarray]] = []
+    count = 0
+    for rows in chunks:
+        if len(rows["row"]):
+            waiting.append(rows)
+            count += len(rows["row"])
+        if count >= most:
+            yield joined(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield joined(waiting)
+
+
+def joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Columns of several chunks as one; the chunks are used up, so that memory holds each column once."""
+    names = list(dict.fromkeys(name for chunk in chunks for name in chunk))
+    joined = {}
+    for name in names:
+        parts = []
+        for chunk in chunks:
+            part = chunk.pop(name, None)
+            parts.append(np.full(len(chunk["row"]), DEFAULTS[name]) if part is None else part)
+            if name == "row" and part is not None:
+                chunk["row"] = part[:0]
+        joined[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return joined
+
+
+def conform(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> None:
+    """Identifiers as numbers where all are, values rounded as asked, an append in the archive's types."""
+    if rows["object"].dtype.kind == "S":
+        numbers, plain = plain_integers(rows["object"])
+        if plain.all():
+            rows["object"] = numbers
+    for name, step in request.precision.items():
+        rows[name], error = round_to(rows[name], step)
+        tally.rounded[name] = max(tally.rounded.get(name, 0.0), error)
+    for name in ("value", "error"):
+        if name in request.declared:
+            wanted = np.dtype(request.declared[name])
+            if rows[name].dtype != wanted and wanted.itemsize < rows[name].dtype.itemsize:
+                tally.note(f"{name}s are stored as {wanted.name}, as the archive has them", len(rows[name]))
+            rows[name] = rows[name].astype(wanted, copy=False)
+
+
+def extract_rows(journal: Journal, number: str, sources: list[tuple[str, int]], moved: str) -> dict[str, Any]:
+    """Copy the rows of some objects out of a bucket into a spill file of their own."""
+    storage = journal.storage
+    names = load_array(storage, moved)
+    rows = SpilledRows(storage, sources)
+    ids = rows.column("object", names.dtype)
+    rows.keep(np.isin(ids, names))
+    types: dict[str, np.dtype] = {}
+    for key, _ in sources:
+        for name, (dtype, _) in open_spill(storage, key).columns.items():
+            types[name] = np.promote_types(types.get(name, dtype), dtype) if name != "object" else names.dtype
+    columns = {name: rows.column(name, dtype, DEFAULTS.get(name)) for name, dtype in types.items()}
+    key = journal.key(f"spill/moved-from-{number}")
+    write_spill(storage, key, columns, np.zeros(rows.n, np.uint32), 1)
+    return journal.write("extracted", number, {"number": number, "key": key, "rows": rows.n})
+
+
+def refine_bucket(
+    request: Request, journal: Journal, number: str, sources: list[tuple[str, int]], rows: int
+) -> dict[str, Any]:
+    """Cut a bucket that is too large for memory into smaller ones.
+
+    Returns
+    -------
+    dict
+        The record: borders between the new buckets, and parts as of :func:`scatter_piece`.
+    """
+    storage = journal.storage
+
+    def columns_of(source: tuple[str, int]) -> dict[str, np.ndarray]:
+        segment = SpilledRows(storage, [source])
+        file = open_spill(storage, source[0])
+        return {name: segment.column(name, dtype) for name, (dtype, _) in file.columns.items()}
+
+    sample = []
+    for source in sources:
+        found = columns_of(source)
+        step = max(1, len(found["object"]) * len(sources) // 1_000_000)
+        sample.append(
+            sky_keys({name: found[name][::step] for name in ("object", "ra", "dec") if name in found})
+        )
+    borders = borders_of(np.concatenate(sample), buckets_for(rows, request))
+    parts = []
+    for source in sources if len(borders) else ():
+        found = columns_of(source)
+        # The name begins with the number of the piece, by which messages find the file of a row.
+        key = journal.key(f"spill/{source[0].rpartition('/')[2]}.{number}")
+        buckets, counts = write_spill(
+            storage, key, found, bucket_of(sky_keys(found), borders), len(borders) + 1
+        )
+        parts.append({"key": key, "buckets": buckets.tolist(), "counts": counts.tolist()})
+    return journal.write("refined", number, {"number": number, "borders": borders.tolist(), "parts": parts})

@@ -1,0 +1,379 @@
+"""The stages of an ingest on the driver: hand out tasks, keep their records, publish."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skytrawl.catalogs import readers
+from skytrawl.catalogs.archive import Archive
+from skytrawl.catalogs.readers.table import Piece
+from skytrawl.catalogs.report import IngestReport
+from skytrawl.catalogs.writer import ArchiveWriter, slots_for
+from skytrawl.errors import IngestError
+from skytrawl.intake import account, files, gather, plan, scatter
+from skytrawl.intake.buckets import Buckets, from_partitions
+from skytrawl.intake.census import settle_strays
+from skytrawl.intake.journal import Journal
+from skytrawl.intake.pool import Pool
+from skytrawl.intake.reading import OPTIONAL
+from skytrawl.intake.request import Request, remembered
+
+Record = dict[str, Any]
+
+
+class Intake:
+    """One ingest or append.
+
+    Parameters
+    ----------
+    request : Request
+    journal : Journal
+    pool : Pool
+    listed : sequence
+        Sources.
+    progress : callable or None
+        Called with stage, done and total.
+    base : Archive, optional
+        The version that an append goes on top of.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        journal: Journal,
+        pool: Pool,
+        listed: Sequence[Any],
+        progress: Callable[[str, int, int], None] | None,
+        base: Archive | None = None,
+    ) -> None:
+        self.request = request
+        self.journal = journal
+        self.pool = pool
+        self.listed = listed
+        self.progress = progress
+        self.base = base
+        self._pieces: list[Piece] = []
+        self.on_disk = all(isinstance(source, Path) for source in listed)
+
+    def first(self, started: float) -> IngestReport:
+        """Make the first version of a new archive."""
+        made = self._planned()
+        self._refuse(made["refused"])
+        records: list[Record] = []
+        if made["ordered"] and not self.journal.storage.exists(self.journal.key("unordered.json")):
+            records = self._direct(made)
+        if records:
+            self.request = replace(self.request, ordered=True)
+            total = account.add(records, made["refused"], self.listed)
+            blocks = [block for record in records for block in record["blocks"]]
+            index = settle_strays(self, None, blocks)
+            if index is None:  # an object lies in two places of the input
+                blocks = []
+                self._undo_direct()
+        if not records or not blocks:
+            total, blocks, index = self._through_buckets(made)
+        writer = ArchiveWriter(self.journal.storage.root)
+        for block in blocks:
+            for row in files.partitions_of(block):
+                writer.append(row)
+        account.check_kept(self, total, blocks)
+        writer.settle(**self._settled(total, blocks))
+        version = writer.publish(note="ingest", index=index, sources=account.provenance(self.listed, total))
+        report = account.report(self, total, blocks, version, writer, started)
+        self.clean()
+        return report
+
+    def further(self, started: float) -> IngestReport:
+        """Make the next version of an archive."""
+        assert self.base is not None
+        made = self._planned()
+        self._refuse(made["refused"])
+        total, blocks, index = self._through_buckets(made)
+        writer = ArchiveWriter(self.journal.storage.root)
+        if writer.base is None or writer.base.number != self.base.version.number:
+            raise IngestError(
+                f"{self.base.path}: another writer has published version "
+                f"{writer.base.number if writer.base else 0} meanwhile: repeat the append on top of it"
+            )
+        account.check_kept(self, total, blocks)
+        for block in blocks:
+            if not block["unchanged"]:
+                if block["base"] is not None:
+                    writer.drop(block["base"])
+                for row in files.partitions_of(block):
+                    writer.append(row)
+        version = writer.base
+        if any(not block["unchanged"] for block in blocks):
+            version = writer.publish(
+                note="append", index=index, sources=account.provenance(self.listed, total)
+            )
+        report = account.report(self, total, blocks, version, writer, started)
+        self.clean()
+        return report
+
+    def clean(self) -> None:
+        """Remove what only the ingest needed."""
+        files.release()
+        shutil.rmtree(self.journal.storage.path(self.journal.prefix), ignore_errors=True)
+        folder = self.journal.storage.path("staging")
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def source_of(self, key: str) -> str:
+        """How messages call the source of a spill file (a source itself stays)."""
+        if not key.startswith(self.journal.prefix):
+            return key
+        number = key.rpartition("/")[2].partition("-")[0]
+        return readers.source_name(self._pieces[int(number)].source) if number.isdigit() else "the input"
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Report progress."""
+        if self.progress:
+            self.progress(stage, done, total)
+
+    def stage(
+        self, name: str, function: Callable[..., Record], todo: dict[str, tuple[Any, ...]], shown: str
+    ) -> dict[str, Record]:
+        """Run the tasks of a stage that have no record yet; returns the records of all."""
+        found = {number: record for number, record in self.journal.read(name).items() if number in todo}
+        self.tell(shown, len(found), len(todo))
+
+        def done(record: Record) -> None:
+            found[str(record["number"])] = record
+            self.tell(shown, len(found), len(todo))
+
+        self.pool.run(function, [task for number, task in todo.items() if number not in found], done)
+        return found
+
+    # --- plan ---
+
+    def _planned(self) -> Record:
+        if self.on_disk:
+            made = self.journal.once("plan", self._make_plan)
+            made["pieces"] = [plan.piece_of(piece) for piece in made["pieces"]]
+        else:
+            made = self._make_plan()
+        self._pieces = made["pieces"]
+        return made
+
+    def _make_plan(self) -> Record:
+        request = self.request
+        pieces, refused = plan.list_pieces(self.listed, request)
+        made: Record = {"refused": refused, "ordered": False}
+        if self.base is None:
+            sample = plan.take_sample(pieces, request)
+            rows = plan.count_rows(pieces, sample)
+            made["ordered"] = (
+                sample.ordered
+                and bool(sample.keys)
+                and rows > request.partition_observations
+                and np.dtype(sample.dtypes["object"]).kind == "u"
+                and not self.journal.storage.path(self.journal.key("objects")).is_dir()
+            )
+            if made["ordered"]:
+                whole = replace(request, ordered=True)
+                options = replace(request.options, piece_rows=request.partition_observations)
+                pieces, refused = plan.list_pieces(self.listed, replace(whole, options=options))
+            keys = np.concatenate(sample.keys) if sample.keys else np.zeros(0, np.uint64)
+            made["borders"] = plan.borders_of(keys, plan.buckets_for(rows, request)).tolist()
+            made["dtypes"] = sample.dtypes
+            made["objects"] = sample.objects if sample.whole else None
+            made["rows"] = rows
+        made["pieces"] = [plan.piece_record(piece) if self.on_disk else piece for piece in pieces]
+        return made
+
+    def _refuse(self, refused: dict[str, str]) -> None:
+        """Stop if the request says so, or if no source can be used at all."""
+        if refused and (self.request.rules.on_bad == "raise" or len(refused) >= len(self.listed)):
+            raise IngestError(next(iter(refused.values())))
+
+    # --- the short way ---
+
+    def _direct(self, made: Record) -> list[Record]:
+        """Partitions straight from ordered pieces; none if the order breaks somewhere."""
+        self._declare(made["dtypes"], made["rows"], made["objects"])
+        request = replace(self.request, ordered=True)
+        todo = {
+            str(number): (request, self.journal, number, group)
+            for number, group in enumerate(_grouped(made["pieces"], request.partition_observations))
+        }
+        try:
+            records = self.stage("direct", gather.direct_pieces, todo, "write")
+        except (gather.NotOrdered, IngestError):
+            # Also a file that cannot be used: buckets can leave it out.
+            self._undo_direct()
+            return []
+        ordered = [records[number] for number in todo if records[number]["blocks"]]
+        ends = [(record["first"], record["last"]) for record in ordered]
+        if any(after[0] <= before[1] for before, after in itertools.pairwise(ends)):
+            self._undo_direct()
+            return []
+        return [records[number] for number in todo]
+
+    def _undo_direct(self) -> None:
+        storage = self.journal.storage
+        storage.replace(self.journal.key("unordered.json"), b"{}")
+        files.release()
+        for name in ("objects", "lightcurves", "intents", "writers", "index"):
+            shutil.rmtree(storage.path(name), ignore_errors=True)
+        for name in ("direct", "census"):
+            shutil.rmtree(storage.path(self.journal.key(name)), ignore_errors=True)
+        storage.delete("zarr.json")
+
+    # --- the way through buckets ---
+
+    def _through_buckets(self, made: Record) -> tuple[Record, list[Record], list[str]]:
+        """Records of the rows and of the blocks, and the id index."""
+        pieces: list[Piece] = made["pieces"]
+        if self.base is None:
+            buckets = Buckets.from_borders(made["borders"])
+        else:
+            buckets = from_partitions(self.base.version.partitions)
+        borders = buckets.borders()
+        todo = {
+            str(number): (self.request, self.journal, number, piece, borders)
+            for number, piece in enumerate(pieces)
+        }
+        records = self.stage("pieces", scatter.scatter_piece, todo, "read")
+        refused = dict(made["refused"])
+        for number, record in records.items():
+            if "error" in record:
+                refused.setdefault(readers.source_name(pieces[int(number)].source), record["error"])
+        self._refuse(refused)
+        used = [
+            records[str(number)]
+            for number, piece in enumerate(pieces)
+            if readers.source_name(piece.source) not in refused
+        ]
+        total = account.add(used, refused, self.listed)
+        account.check_rows(total, self.listed)
+        if self.base is None:
+            dtypes = account.dtypes(used)
+            self._declare(dtypes, total["rows"], made["objects"])
+        buckets.fill(used)
+        self._refine(buckets)
+        blocks = self.write("buckets", buckets, list(buckets.filled()), None, {})
+        index = settle_strays(self, buckets, blocks)
+        assert index is not None
+        return total, blocks, index
+
+    def _refine(self, buckets: Buckets) -> None:
+        """Cut buckets that are too large for memory until none is left, or they cannot be cut."""
+        most = 2 * self.request.partition_observations
+        done: set[str] = set()
+        while large := [
+            name
+            for name in buckets.filled()
+            if buckets.rows[name] > most and name not in done and buckets.base.get(name) is None
+        ]:
+            todo = {
+                name: (self.request, self.journal, name, buckets.sources[name], buckets.rows[name])
+                for name in large
+            }
+            for name, record in self.stage("refined", scatter.refine_bucket, todo, "sort").items():
+                done.add(name)
+                buckets.split(name, record)
+
+    def write(
+        self,
+        stage: str,
+        buckets: Buckets,
+        names: Sequence[str],
+        moved: str | None,
+        extra: dict[str, list[tuple[str, int]]],
+    ) -> list[Record]:
+        """Write the partitions of some buckets."""
+        version = None if self.base is None else self.base.version.number
+        todo: dict[str, tuple[Any, ...]] = {}
+        for name in names:
+            partition = buckets.base.get(name)
+            base = None if version is None or partition is None else (version, partition)
+            todo[name] = (
+                self.request,
+                self.journal,
+                stage,
+                name,
+                buckets.sources[name],
+                buckets.territory[name],
+                base,
+                moved,
+                extra.get(name, []),
+            )
+        records = self.stage(stage, gather.gather_bucket, todo, "write")
+        for name in names:
+            records[name]["base"] = buckets.base.get(name)
+        return [records[name] for name in names]
+
+    # --- the archive ---
+
+    def _declare(self, dtypes: dict[str, str], rows: int, objects: int | None) -> None:
+        """Declare the archive, unless an interrupted ingest has done so."""
+        storage = self.journal.storage
+        if storage.exists("zarr.json"):
+            return
+        for name in ("objects", "lightcurves"):  # of a declaration that was interrupted
+            shutil.rmtree(storage.path(name), ignore_errors=True)
+        most = min(rows, self.request.partition_observations)
+        fitting = slots_for(objects if objects is not None else most, most)
+        columns = {"objects/object_id": dtypes["object"]}
+        if "class" in dtypes:
+            columns["objects/class"] = dtypes["class"]
+        for role in ("value", "error", *OPTIONAL):
+            if role in dtypes:
+                columns[f"lightcurves/{role}"] = dtypes[role]
+        ArchiveWriter.create(
+            storage.root,
+            survey=self.request.survey.to_dict(),
+            light_curves=self.request.light_curves,
+            bands=self.request.bands,
+            dtypes=columns,
+            object_slot=fitting[0],
+            observation_slot=fitting[1],
+        )
+
+    def _settled(self, total: Record, blocks: list[Record]) -> Record:
+        """Root attributes that only the whole input tells."""
+        curves = dict(self.request.light_curves)
+        notes = total["notes"]
+        curves["time"] = curves["time"] | {"origin": "own" if notes.own_origin else "MJD"}
+        if total["tally"].rounded:
+            curves["rounding"] = {
+                name: {"step": self.request.precision[name], "max_error": error}
+                for name, error in total["tally"].rounded.items()
+            }
+        counts: Counter[str] = Counter()
+        for block in blocks:
+            counts["objects"] += block["objects"]
+            counts["unplaced"] += block["unplaced"]
+        total["unplaced"], total["objects"] = counts["unplaced"], counts["objects"]
+        return {
+            "light_curves": curves,
+            "bands": list(account.band_names(self.request, total)),
+            "has_positions": counts["unplaced"] < counts["objects"],
+            "ingest": remembered(self.request),
+        }
+
+
+def _grouped(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
+    """Runs of neighbouring pieces of about a partition together."""
+    groups: list[list[Piece]] = []
+    count = most
+    for piece in pieces:
+        size = piece.rows if piece.rows is not None else piece.nbytes // 8
+        if count + size > 1.05 * most:
+            groups.append([])
+            count = 0
+        groups[-1].append(piece)
+        count += size
+    return groups
+
+
+__all__ = ["Intake"]
