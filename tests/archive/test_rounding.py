@@ -44,7 +44,7 @@ def test_any_value_stays_within_half_a_step(values: np.ndarray, step: float) -> 
 def test_what_is_rounded_is_a_multiple(values: np.ndarray, exponent: int) -> None:
     quantum = 2.0**exponent
     rounded, _ = round_to(values, quantum)
-    large = np.abs(values) >= quantum / 2
+    large = np.abs(values) > quantum / 2
     np.testing.assert_array_equal(rounded[large] % quantum, 0)
     np.testing.assert_array_equal(rounded[large], np.rint(values[large] / quantum) * quantum)
 
