@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs import readers
+from skytrawl.catalogs.identifiers import NO_ROW_ID, alike, as_texts, plain_integers
 from skytrawl.catalogs.readers.columns import USUAL, Mapped, map_columns
 from skytrawl.catalogs.readers.table import Options
-from skytrawl.catalogs.rows import EXAMPLES, KINDS, NO_NAME, Rules, Tally, check_units, normalise
-from skytrawl.catalogs.surveys import Survey
+from skytrawl.catalogs.rows import KINDS, Rules, check_units, normalise
+from skytrawl.catalogs.tally import EXAMPLES, Tally
 from skytrawl.catalogs.times import parse_time_format
-from skytrawl.errors import IngestError, ParameterError
+from skytrawl.errors import IngestError
 
 _DEFAULTS: dict[str, Any] = {
     "ra": np.nan,
@@ -24,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
     "rb": np.float32(np.nan),
     "exposure": np.int64(-1),
     "class": b"",
-    "row_id": b"",
+    "row_id": NO_ROW_ID,
 }
 
 
@@ -100,13 +101,14 @@ def joined(read: Gathered) -> dict[str, np.ndarray]:
             chunk[role] if role in chunk else np.full(len(chunk["row"]), _DEFAULTS[role])
             for chunk in read.chunks
         ]
-        rows[role] = np.concatenate(parts)
+        rows[role] = np.concatenate(alike(parts) if role == "object" else parts)
+    rows["object"] = _integers(rows["object"])
     read.chunks.clear()
-    present = set(np.unique(rows["object"]).tolist())
-    lost = sorted(read.tally.losers - present - {*NO_NAME})
+    present, losers = alike([rows["object"], read.tally.losers])
+    lost = np.setdiff1d(losers, present)
     read.lost = len(lost)
-    if lost:
-        shown = ", ".join(name.decode(errors="replace") for name in lost[:EXAMPLES])
+    if read.lost:
+        shown = ", ".join(name.decode(errors="replace") for name in as_texts(lost[:EXAMPLES]).tolist())
         read.warnings.append(
             f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})"
         )
@@ -119,32 +121,15 @@ def joined(read: Gathered) -> dict[str, np.ndarray]:
     return rows
 
 
-def band_codes(
-    names: np.ndarray, survey: Survey, asked: Sequence[str] | None, warnings: list[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the archive's bands, and the code of every row."""
-    unique, inverse = np.unique(names, return_inverse=True)
-    found = [survey.band(name.decode()) for name in unique]
-    if asked is not None:
-        bands = tuple(asked)
-        canonical = [band.name for band in map(survey.band, bands) if band is not None]
-        codes_of = {name: code for code, name in enumerate(canonical)}
-        if len(codes_of) < len(bands):
-            raise ParameterError(f"bands={list(bands)} names one filter of {survey.name} twice")
-    else:
-        chosen = []
-        for band in survey.bands:
-            delivered = [name.decode() for name, of in zip(unique, found, strict=True) if of is band]
-            spelled = [name for name in delivered if name not in band.codes]
-            if len(spelled) > 1:
-                warnings.append(
-                    f"{' and '.join(spelled)} are one filter of {survey.name}: stored as {band.name}"
-                )
-            chosen.append(spelled[0] if len(spelled) == 1 else band.name)
-        bands = tuple(chosen)
-        codes_of = {band.name: code for code, band in enumerate(survey.bands)}
-    codes = np.array([codes_of[band.name] for band in found if band is not None], np.uint8)
-    return bands, codes[inverse]
+def _integers(ids: np.ndarray) -> np.ndarray:
+    """uint64 where every identifier is a plain non-negative integer, else bytes."""
+    if ids.dtype.kind == "i":
+        ids = as_texts(ids)
+    if ids.dtype.kind == "S":
+        values, plain = plain_integers(ids)
+        if plain.all():
+            return values
+    return ids
 
 
 def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> None:
@@ -183,6 +168,7 @@ def apply_objects(rows: dict[str, np.ndarray], objects: Any, read: Gathered) -> 
         if name
     }
     _check_positions(chunks, table, where)
+    rows["object"], table["object"] = alike([rows["object"], _integers(table["object"])])
     unique, inverse = np.unique(rows["object"], return_inverse=True)
     named, first = np.unique(table["object"], return_index=True)
     place = np.minimum(np.searchsorted(named, unique), len(named) - 1)

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs import partition, readers, schema
+from skytrawl.catalogs.band_names import band_codes, band_names
 from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.gather import Gathered, apply_objects, band_codes, joined
+from skytrawl.catalogs.gather import Gathered, apply_objects, joined
+from skytrawl.catalogs.identifiers import as_texts
 from skytrawl.catalogs.readers.table import Options
 from skytrawl.catalogs.report import IngestReport
-from skytrawl.catalogs.rows import EXAMPLES, Rules
+from skytrawl.catalogs.rows import Rules
 from skytrawl.catalogs.surveys import Survey, load_survey
 from skytrawl.catalogs.surveys.description import EXPOSURE_POINTS
+from skytrawl.catalogs.tally import EXAMPLES
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS, ArchiveWriter, slots_for
 from skytrawl.errors import ArchiveError, IngestError, ParameterError
 
@@ -179,11 +182,11 @@ def ingest(
     if progress:
         progress("read", len(listed), len(listed))
     rows = joined(read)
-    archive_bands, rows["band"] = band_codes(rows["band"], described, bands, read.warnings)
+    archive_bands = band_names(described, read.tally.spellings, bands, read.warnings)
+    rows["band"] = band_codes(described, archive_bands)[rows["band"]]
     if objects is not None:
         apply_objects(rows, objects, read)
     delivered = rows["object"]
-    rows["object"] = partition.identifiers(delivered)
     grouped = partition.group(rows, drop_duplicates=duplicates == "drop")
     _count_duplicates(grouped, rows, delivered, read)
     block = grouped.block
@@ -316,9 +319,8 @@ def _count_duplicates(
     if grouped.duplicates.size:
         first = np.sort(grouped.duplicates)[:EXAMPLES]
         places = [
-            f"{read.names[rows['file'][index]]}, row {rows['row'][index]}: "
-            f"{delivered[index].decode(errors='replace')!r}"
-            for index in first
+            f"{read.names[rows['file'][index]]}, row {rows['row'][index]}: {name.decode(errors='replace')!r}"
+            for index, name in zip(first, as_texts(delivered[first]).tolist(), strict=True)
         ]
         reason = "repeats another row in every column"
         if read.rules.on_bad == "raise":

@@ -45,7 +45,7 @@ def to_mjd(times: np.ndarray, time_format: str) -> tuple[np.ndarray, list[int]]:
     """
     kind, offset = parse_time_format(time_format)
     if times.dtype.kind != "S":
-        values = times.astype(np.float64)
+        values = np.asarray(times, np.float64)
         return (values - offset if kind == "mjd" and offset else values), []
     texts = [text.decode() for text in times.tolist()]
     values, bad = parse_numbers(texts)

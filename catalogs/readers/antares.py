@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.readers import csv, parquet
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece
+from skytrawl.catalogs.readers.table import Chunk, Coded, Header, Kinds, Options, Piece
 from skytrawl.errors import IngestError
 
 DETECTION, UPPER_LIMIT = 1, 2
 _NEEDED = {
     "ant_mjd": "decimal",
     "ant_survey": "number",
-    "ant_passband": "text",
+    "ant_passband": "coded",
     "ant_maglim": "number",
     "ztf_magpsf": "number",
     "ztf_sigmapsf": "number",
-    "ztf_isdiffpos": "text",
+    "ztf_isdiffpos": "coded",
 }
 _WELCOME = {
     "ztf_rb": "number",
-    "alert_id": "text",
-    "locus_id": "text",
+    "alert_id": "id",
+    "locus_id": "id",
     "locus_ra": "number",
     "locus_dec": "number",
 }
@@ -70,7 +70,7 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
         yield Chunk(chunk.first_row, _roles(source, chunk, names, kinds), _rejected(chunk))
 
 
-def _roles(source: Path, chunk: Chunk, names: tuple[str, ...], kinds: Kinds) -> dict[str, np.ndarray]:
+def _roles(source: Path, chunk: Chunk, names: tuple[str, ...], kinds: Kinds) -> dict[str, Any]:
     fields = chunk.columns
     limit = fields["ant_survey"] == UPPER_LIMIT
     columns = {
@@ -90,11 +90,11 @@ def _roles(source: Path, chunk: Chunk, names: tuple[str, ...], kinds: Kinds) -> 
     return {name: columns[name] for name in kinds}
 
 
-def _signs(flags: np.ndarray) -> np.ndarray:
+def _signs(flags: Coded) -> Coded:
     """The flag of the subtraction as the texts +1, -1 and empty."""
-    lower = np.char.lower(flags)
-    positive, negative = np.isin(lower, (b"t", b"1", b"true")), np.isin(lower, (b"f", b"0", b"false"))
-    return np.where(positive, b"+1", np.where(negative, b"-1", b""))
+    lower = [name.lower() for name in flags.names]
+    meant = {b"t": b"+1", b"1": b"+1", b"true": b"+1", b"f": b"-1", b"0": b"-1", b"false": b"-1"}
+    return Coded(flags.codes, [meant.get(name, b"") for name in lower])
 
 
 def _rejected(chunk: Chunk) -> list[tuple[str, np.ndarray, list[str]]]:

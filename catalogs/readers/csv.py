@@ -15,8 +15,18 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from skytrawl.catalogs.readers.arrow import arrow_bytes
-from skytrawl.catalogs.readers.table import MISSING, Chunk, Header, Kinds, Options, Piece, make_chunk, whole
+from skytrawl.catalogs.readers.arrow import arrow_bytes, arrow_coded
+from skytrawl.catalogs.readers.table import (
+    MISSING,
+    Chunk,
+    Coded,
+    Header,
+    Kinds,
+    Options,
+    Piece,
+    make_chunk,
+    whole,
+)
 from skytrawl.errors import IngestError
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -303,7 +313,7 @@ def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    done: dict[str, np.ndarray] = {}
+    done: dict[str, np.ndarray | Coded] = {}
     slow: dict[str, list[str]] = {}
     for name, kind in kinds.items():
         text = pc.utf8_trim_whitespace(columns[name])
@@ -316,6 +326,8 @@ def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
                 slow[name] = columns[name].to_pylist()
         elif kind == "integer":
             slow[name] = columns[name].to_pylist()
+        elif kind == "coded":
+            done[name] = arrow_coded(text)
         else:
             done[name] = arrow_bytes(text)
     return make_chunk(first_row, kinds, slow, done)

@@ -5,7 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece, float_texts, make_chunk
+from skytrawl.catalogs.readers.table import (
+    Chunk,
+    Coded,
+    Header,
+    Kinds,
+    Options,
+    Piece,
+    code_integers,
+    float_texts,
+    make_chunk,
+)
 from skytrawl.errors import IngestError
 
 
@@ -57,9 +67,8 @@ def _plain(column: Any, kind: str) -> np.ndarray:
         masked: Any = column if column.dtype.kind == "f" else column.astype(object)
         column = masked.filled(np.nan if column.dtype.kind == "f" else "")
     # A pandas column of nullable integers as an array is float64, which holds no identifier of 64 bits.
-    nullable = (
-        kind in ("text", "integer") and hasattr(column, "isna") and not isinstance(column.dtype, np.dtype)
-    )
+    named = kind in ("text", "id", "coded", "integer")
+    nullable = named and hasattr(column, "isna") and not isinstance(column.dtype, np.dtype)
     values = column.to_numpy(dtype=object, na_value=None) if nullable else np.asarray(column)
     if values.ndim != 1:
         raise IngestError(f"table in memory: columns have one dimension, not the shape {values.shape}")
@@ -67,20 +76,37 @@ def _plain(column: Any, kind: str) -> np.ndarray:
 
 
 def _chunk(start: int, columns: dict[str, np.ndarray], kinds: Kinds) -> Chunk:
-    done: dict[str, np.ndarray] = {}
+    done: dict[str, np.ndarray | Coded] = {}
     slow: dict[str, list[str]] = {}
     for name, values in columns.items():
         kind = kinds[name]
         if kind in ("number", "decimal") and values.dtype.kind in "fiub":
-            done[name] = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
-            done[name] = done[name].astype(done[name].dtype.newbyteorder("="), copy=False)
+            dtype = np.float32 if values.dtype == np.float32 else np.float64
+            done[name] = values.astype(dtype, copy=False)
         elif kind == "integer" and values.dtype.kind in "iu":
             done[name] = values.astype(np.int64)
+        elif kind == "id" and values.dtype.kind in "iu":
+            done[name] = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64, copy=False)
+        elif kind == "coded" and (coded := _coded(values)) is not None:
+            done[name] = coded
+        elif kind in ("text", "id") and values.dtype.kind == "S":
+            done[name] = np.strings.strip(values)
         elif values.dtype.kind == "f":
             slow[name] = float_texts(values, name)
         else:
             slow[name] = [_text(value) for value in values.tolist()]
     return make_chunk(start + 1, kinds, slow, done)
+
+
+def _coded(values: np.ndarray) -> Coded | None:
+    """Codes of integers that are few, or of texts; None for what must be looked at one by one."""
+    if values.dtype.kind in "iu":
+        return code_integers(values)
+    if values.dtype.kind not in "SU":
+        return None
+    places: dict[Any, int] = {}
+    codes = [places.setdefault(value, len(places)) for value in values.tolist()]
+    return Coded(np.array(codes, np.int32), [_text(value).strip().encode() for value in places])
 
 
 def _text(value: Any) -> str:

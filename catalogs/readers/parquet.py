@@ -1,13 +1,23 @@
 """Parquet tables, streamed by row groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.readers.arrow import arrow_bytes
-from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece, float_texts, make_chunk
+from skytrawl.catalogs.readers.arrow import arrow_bytes, arrow_coded, arrow_integers, arrow_numbers
+from skytrawl.catalogs.readers.table import (
+    Chunk,
+    Coded,
+    Header,
+    Kinds,
+    Options,
+    Piece,
+    float_texts,
+    make_chunk,
+    reject_missing,
+)
 from skytrawl.errors import IngestError
 
 # Column chunks are read through a buffer of this size: a row group of any size takes little memory.
@@ -75,7 +85,8 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     import pyarrow as pa
 
     source = piece.source
-    file = _open(source)
+    file = _open(source, [name for name, kind in kinds.items() if kind == "coded"])
+    _check_types(source, file.schema_arrow, kinds)
     start, stop = map(int, piece.part or (0, file.num_row_groups))
     row = piece.first_row
     try:
@@ -85,7 +96,7 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
             batches = _aligned(file, range(start, stop), kinds, options, row)
         for row, batch in batches:
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            yield _chunk(source, row, columns, kinds)
+            yield _chunk(row, columns, kinds)
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise IngestError(
@@ -93,7 +104,8 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
         ) from None
 
 
-def _open(source: Path) -> Any:
+def _open(source: Path, coded: Sequence[str] = ()) -> Any:
+    """The file; texts of the columns `coded` come as codes, as the file holds them."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -103,7 +115,13 @@ def _open(source: Path) -> Any:
             "convert the file to CSV"
         ) from None
     try:
-        return pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+        return pq.ParquetFile(
+            source,
+            read_dictionary=list(coded),
+            buffer_size=_BUFFER,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
     except (pa.ArrowException, OSError) as error:
         raise IngestError(
             f"{source} is no readable Parquet file ({error}): fetch or write it again"
@@ -171,42 +189,56 @@ def _leading(column: Any, ident: np.ndarray, name: str) -> int:
 def _ids(column: Any, name: str) -> np.ndarray:
     """Identifiers for comparison: integers (0 where missing) or texts as bytes."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if pa.types.is_integer(column.type):
-        filled: np.ndarray = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-        return filled
-    if pa.types.is_floating(column.type):
-        return np.array(float_texts(column.to_numpy(zero_copy_only=False), name), "S")
-    return arrow_bytes(column)
+    return arrow_integers(column)[0] if pa.types.is_integer(column.type) else arrow_bytes(column, name)
 
 
-def _chunk(source: Path, first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
+def _check_types(source: Path, schema: Any, kinds: Kinds) -> None:
+    import pyarrow as pa
+
+    faults = []
+    for name, kind in kinds.items():
+        found = schema.field(name).type
+        if pa.types.is_nested(found) or pa.types.is_temporal(found):
+            faults.append(f"{name!r} is of type {found}")
+        elif kind in ("number", "decimal", "integer") and pa.types.is_boolean(found):
+            faults.append(f"{name!r} is of type {found}, not a number")
+    if faults:
+        raise IngestError(
+            f"{source}: the column {'; the column '.join(faults)}: a long table with one row an observation "
+            "and times as numbers (MJD, JD) is needed. Convert these columns, or name others"
+        )
+
+
+def _chunk(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    done: dict[str, np.ndarray] = {}
+    done: dict[str, np.ndarray | Coded] = {}
     slow: dict[str, list[str]] = {}
+    missing = {}
     for name, kind in kinds.items():
         column = columns[name]
+        if kind == "coded":
+            done[name] = arrow_coded(column, name)
+            continue
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
-            raise IngestError(
-                f"{source}: the column {name!r} is of type {column.type}; a long table with one row an "
-                "observation and times as numbers (MJD, JD) is needed"
-            )
-        numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-        if kind in ("number", "decimal") and numeric:
-            if pa.types.is_integer(column.type) or pa.types.is_float16(column.type):
-                column = pc.cast(column, pa.float64(), safe=False)
-            done[name] = column.to_numpy(zero_copy_only=False).copy()
-        elif kind == "integer" and pa.types.is_integer(column.type) and not column.null_count:
-            done[name] = pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False)
+        is_integer = pa.types.is_integer(column.type)
+        if kind in ("number", "decimal") and (is_integer or pa.types.is_floating(column.type)):
+            done[name] = arrow_numbers(column)
+        elif kind == "id" and is_integer:
+            done[name], missing[name] = arrow_integers(column)
+        elif kind == "integer" and is_integer and not column.null_count:
+            done[name] = arrow_integers(pc.cast(column, pa.int64()))[0]
+        elif kind in ("text", "id"):
+            done[name] = arrow_bytes(column, name)
         elif pa.types.is_floating(column.type):
             slow[name] = float_texts(column.to_numpy(zero_copy_only=False), name)
-        elif kind == "text":
-            done[name] = arrow_bytes(column)
         else:
             slow[name] = pc.fill_null(pc.cast(column, pa.string()), "").to_pylist()
-    return make_chunk(first_row, kinds, slow, done)
+    chunk = make_chunk(first_row, kinds, slow, done)
+    for name, rows in missing.items():
+        if rows is not None:
+            reject_missing(chunk, name, rows)
+    return chunk

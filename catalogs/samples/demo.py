@@ -104,7 +104,7 @@ def demo_sources() -> Demo:
 
 def _read(name: str, columns: dict[str, str]) -> dict[str, np.ndarray]:
     path = Path(str(resources.files("skytrawl.catalogs.samples").joinpath(f"{name}.csv.gz")))
-    kinds = {column: KINDS[role] for role, column in columns.items()}
+    kinds = {column: KINDS[role] if KINDS[role] == "number" else "text" for role, column in columns.items()}
     chunks = list(csv.chunks(Piece(path), kinds, Options(use_pyarrow=False)))
     return {
         role: np.concatenate([chunk.columns[column] for chunk in chunks]) for role, column in columns.items()
