@@ -62,7 +62,7 @@ def clear_nights(generator: np.random.Generator, nights: int, share: float, spel
 def _nights(generator: np.random.Generator, years: float, length: int, share: float) -> np.ndarray:
     """Clear nights of all seasons, in days from the start."""
     season, day = np.divmod(np.arange(int(np.ceil(years)) * length), length)
-    night = np.floor(season * YEAR) + day
+    night = np.ceil(season * YEAR) + day
     return night[clear_nights(generator, len(night), share) & (night < years * YEAR)]
 
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "query": "skytrawl.cli_query:query",
     "reference": "skytrawl.cli_reference:reference",
     "run": "skytrawl.cli:run",
+    "simulate": "skytrawl.cli_simulate:simulate",
 }
 
 
