@@ -232,7 +232,7 @@ def codec_of(name: str, light_curves: Mapping[str, Any] | None = None) -> str:
     """Name of the codec pipeline of a registered variable.
 
     Times that were corrected for the way of the light to another place than the Earth differ from object to
-    object even where the exposure is shared, and pack better bit by bit.
+    object even where the exposure is shared: they have their leading digits in common at most.
 
     Parameters
     ----------

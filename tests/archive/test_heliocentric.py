@@ -1,0 +1,136 @@
+"""Times back to the Earth, against astropy; the grid that makes exposure times shared again."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skytrawl.catalogs.block import Block
+from skytrawl.catalogs.heliocentric import (
+    Recovered,
+    recover_exposures,
+    snap,
+    to_geocentric,
+    to_heliocentric,
+)
+from skytrawl.errors import ParameterError
+
+MILLISECOND = 1e-3 / 86_400
+
+
+def random_sky(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    time = generator.uniform(44_000, 60_500, count)
+    ra = generator.uniform(0, 360, count)
+    return time, ra, np.degrees(np.arcsin(generator.uniform(-1, 1, count)))
+
+
+@pytest.mark.parametrize("scale", ["utc", "tai", "tdb"])
+@pytest.mark.parametrize("position", ["heliocenter", "barycenter"])
+def test_as_astropy_says(scale: str, position: str) -> None:
+    from astropy import units
+    from astropy.coordinates import EarthLocation, SkyCoord
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    time, ra, dec = random_sky(300)
+    centre = EarthLocation.from_geocentric(0, 0, 0, "m")
+    moments = Time(time, format="mjd", scale=scale, location=centre)
+    kind = {"heliocenter": "heliocentric", "barycenter": "barycentric"}[position]
+    sky = SkyCoord(ra, dec, unit=units.deg)
+    # The Earth's turning, which does not matter at its centre, is not to be downloaded.
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+        expected = moments.light_travel_time(sky, kind, ephemeris="builtin").to_value("d")
+    there = to_heliocentric(time, ra, dec, scale=scale, position=position)
+    assert np.abs(there - time - expected).max() < MILLISECOND / 4
+    back = to_geocentric(time + expected, ra, dec, scale=scale, position=position)
+    assert np.abs(back - time).max() < MILLISECOND / 4
+    # The scale matters at the level of 7 ms, the Sun against the barycentre at that of seconds.
+    assert np.abs(expected).max() > 480 / 86_400
+
+
+@settings(max_examples=30)
+@given(
+    time=st.floats(12_000, 106_000),
+    ra=st.floats(0, 360),
+    dec=st.floats(-90, 90),
+    scale=st.sampled_from(["utc", "tt"]),
+)
+def test_there_and_back(time: float, ra: float, dec: float, scale: str) -> None:
+    there = to_heliocentric(np.array([time]), np.array([ra]), np.array([dec]), scale=scale)
+    assert abs(there[0] - time) < 510 / 86_400
+    back = to_geocentric(there, np.array([ra]), np.array([dec]), scale=scale)
+    assert abs(back[0] - time) < MILLISECOND / 4
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    time, ra, dec = random_sky(2000)
+    together = to_geocentric(time, ra, dec)
+    few = to_geocentric(time[700:760], ra[700:760], dec[700:760])
+    assert together[700:760].tobytes() == few.tobytes()
+    counts = np.array([0, 3, 0, 2])
+    by_object = to_geocentric(time[:5], ra[:4], dec[:4], counts=counts)
+    owner = np.repeat(np.arange(4), counts)
+    assert by_object.tobytes() == to_geocentric(time[:5], ra[owner], dec[owner]).tobytes()
+
+
+def test_what_is_missing_or_unknown() -> None:
+    time = np.array([58_000.0, np.nan, 58_001.0])
+    found = to_geocentric(time, np.array([1.0, 1.0, np.nan]), np.zeros(3))
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True])
+    assert np.isnan(to_geocentric(np.full(2, np.nan), np.zeros(2), np.zeros(2))).all()
+    assert to_geocentric(np.zeros(0), np.zeros(0), np.zeros(0)).shape == (0,)
+    with pytest.raises(ParameterError, match="topocenter"):
+        to_geocentric(time, np.zeros(3), np.zeros(3), position="topocenter")
+    with pytest.raises(ParameterError, match="2458000"):
+        to_geocentric(np.array([2_458_000.5]), np.zeros(1), np.zeros(1))
+
+
+@given(
+    days=st.lists(st.floats(15_000, 90_000), min_size=1, max_size=20),
+    resolution=st.sampled_from([1e-5, 1e-6, 1e-4, 3e-5, 1 / 86_400]),
+)
+def test_the_grid(days: list[float], resolution: float) -> None:
+    times = np.array(days)
+    snapped, error = snap(times, resolution)
+    assert error == np.abs(snapped - times).max() <= resolution * 0.5 + 1e-11
+    again, _ = snap(snapped, resolution)
+    np.testing.assert_array_equal(again, snapped)
+    assert (np.diff(snapped[np.argsort(times)]) >= 0).all()
+
+
+def test_the_grid_gives_the_doubles_of_the_text() -> None:
+    texts = np.array([f"{number / 1e5:.5f}" for number in range(5_800_000_000, 5_800_300_000, 997)])
+    times = texts.astype(np.float64)
+    assert snap(times + 3e-6, 1e-5)[0].tobytes() == times.tobytes()
+    for wrong in (0, 1.0, np.nan, 1e-9):
+        with pytest.raises(ParameterError, match="resolution"):
+            snap(times, wrong)
+
+
+def test_exposures_are_shared_again() -> None:
+    """Heliocentric dates with five decimals of objects that were exposed together."""
+    generator = np.random.default_rng(1)
+    exposures = np.sort(generator.uniform(57_000, 58_500, 400))
+    counts = generator.integers(200, 400, 60)
+    ra, dec = generator.uniform(80, 81, 60), generator.uniform(-70, -69, 60)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    true = np.concatenate([np.sort(generator.choice(exposures, count, replace=False)) for count in counts])
+    hjd = np.round(to_heliocentric(true, ra, dec, counts=counts), 5)
+    block = Block({"ra": ra, "dec": dec}, {"time": hjd}, offsets)
+    place = {"scale": "utc", "reference_position": "heliocenter"}
+    times, recovered = recover_exposures(block, place, 1e-5)
+    assert np.abs(times - true).max() <= 1.01e-5  # half a digit as delivered, half a digit of the grid
+    assert recovered.rows == recovered.sampled == len(hjd)
+    assert recovered.max_error <= 0.5e-5 + 1e-11
+    assert len(np.unique(times)) <= 2 * len(exposures) < len(np.unique(hjd)) / 4
+    assert recovered.after < 0.75 * recovered.before
+    # Two halves of the objects, two tasks: the same times and counts.
+    halves = [recover_exposures(block.select(part), place, 1e-5) for part in (slice(0, 30), slice(30, 60))]
+    assert np.concatenate([half[0] for half in halves]).tobytes() == times.tobytes()
+    merged = halves[0][1].merge(halves[1][1])
+    assert (merged.rows, merged.max_error) == (recovered.rows, recovered.max_error)
+    described = merged.described("heliocenter", 1e-5)
+    assert described["bytes_after"] < described["bytes_before"] < 8
+    assert described["from"] == "heliocenter"
+    assert Recovered().described("heliocenter", 1e-5)["bytes_after"] == 0
