@@ -13,7 +13,7 @@ from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.shards import SlotFile
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import Version, read_version
-from skytrawl.catalogs.writer import ArchiveWriter, read_attrs
+from skytrawl.catalogs.writer import DERIVED, ArchiveWriter, read_attrs
 from skytrawl.errors import ArchiveError, CorruptShardError, SchemaError
 
 if TYPE_CHECKING:
@@ -190,6 +190,56 @@ class Archive:
                 slot = int(record["observation_slot"])
                 block.observations[short] = array.read(slot, first, last, partition=partition)
         return block
+
+    def find(self, object_id: int | str | bytes) -> tuple[int, int] | None:
+        """Where an object is.
+
+        The id index answers within a millisecond or so. Archives of older releases have none, nor do versions
+        that were published without it: there the id columns of the partitions are read one after another,
+        which takes as long as that takes.
+
+        Returns
+        -------
+        (int, int) or None
+            Partition and row in it; None if the archive does not hold the object.
+
+        Raises
+        ------
+        ArchiveError
+            If the index is missing or damaged.
+        CorruptShardError
+            If a column is.
+        """
+        from skytrawl.catalogs.locate import find
+
+        return find(self, object_id)
+
+    def light_curve(self, object_id: int | str | bytes, names: Sequence[str] | None = None) -> Block:
+        """The variables of one object, found as by :meth:`find`.
+
+        Parameters
+        ----------
+        object_id : int, str or bytes
+        names : sequence of str, optional
+            Paths or short names; default all but first_observation and n_observations, which the offsets
+            of the block tell.
+
+        Returns
+        -------
+        Block
+            Of one object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If the archive does not hold the object.
+        """
+        from skytrawl.catalogs.locate import must_find
+
+        partition, row = must_find(self, object_id)
+        if names is None:
+            names = [name for name in self.variables if name not in DERIVED]
+        return self.read(partition, names, slice(row, row + 1))
 
     def decoded_bytes(self, partition: int, names: Sequence[str]) -> int:
         """Bytes of the arrays that `read` of the whole partition returns."""

@@ -369,8 +369,11 @@ def normal_id(object_id: int | str | bytes, dtype: np.dtype) -> Any:
             raise ValueError(f"ids have at most {dtype.itemsize} characters")
         return np.bytes_(key)
     text = object_id.decode() if isinstance(object_id, bytes) else str(object_id)
-    if not (text.isascii() and text.isdigit()) or int(text) > np.iinfo(dtype).max:
-        raise ValueError("ids of this store are non-negative integers")
+    digits = text[1:] if dtype.kind == "i" and text.startswith("-") else text
+    limits = np.iinfo(dtype)
+    if not (digits.isascii() and digits.isdigit()) or not limits.min <= int(text) <= limits.max:
+        sign = "non-negative " if limits.min == 0 else ""
+        raise ValueError(f"ids of this store are {sign}integers")
     return dtype.type(int(text))
 
 

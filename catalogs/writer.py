@@ -21,7 +21,7 @@ from skytrawl.errors import ArchiveError
 OBJECT_SLOT, OBSERVATION_SLOT = 65_536, 4_194_304
 PARTITION_OBSERVATIONS = 4_000_000
 
-_DERIVED = ("objects/first_observation", "objects/n_observations")
+DERIVED = ("objects/first_observation", "objects/n_observations")
 _LONGEST_RESERVATION = 4096
 _FIXED = ("kind", "format", "archive_id", "object_slot", "observation_slot", "variables")
 

@@ -20,7 +20,7 @@ LIGHT_CURVES = {
 
 
 def random_block(counts: Sequence[int], seed: int = 0, first_id: int = 0) -> Block:
-    """A sound block whose objects have these numbers of observations; higher ids lie farther along the curve."""
+    """A sound block of objects with these numbers of observations; higher ids lie farther along the curve."""
     generator = np.random.default_rng([seed, first_id])
     per_cent = N_CELLS // 100
     first_cell = per_cent * (first_id // 100)
