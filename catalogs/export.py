@@ -218,7 +218,7 @@ def _write_parquet(pieces: Iterable[Columns], path: str | Path, units: Mapping[s
             "Parquet needs pyarrow, which is not installed: pip install 'skytrawl[hats]'"
         ) from error
     schema, writer = None, None
-    with _new_file(path) as temporary:
+    with new_file(path) as temporary:
         try:
             for piece in pieces:
                 arrays = [_arrow(pyarrow, values) for values in piece.values()]
@@ -253,7 +253,7 @@ def _write_astropy(columns: Columns, path: str | Path, units: Mapping[str, str],
     if str(path) == "-":
         table.write(sys.stdout, format="ascii.ecsv" if format == "ecsv" else format)
         return
-    with _new_file(path) as temporary:
+    with new_file(path) as temporary:
         table.write(temporary, format="ascii.ecsv" if format == "ecsv" else format)
 
 
@@ -266,7 +266,7 @@ def _for_votable(values: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | Path) -> Iterator[Path]:
     """A path to write to; takes the name only if all went well."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -283,5 +283,5 @@ def _text_file(path: str | Path) -> Iterator[TextIO]:
     if str(path) == "-":
         yield sys.stdout
         return
-    with _new_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with new_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         yield file

@@ -164,7 +164,7 @@ def _long(source: Path, batch: Any, found: Layout, kinds: Kinds, first_row: int)
             other = next(iter(values))
             raise IngestError(
                 f"{source}: an object has {counts[first]} values of {other} and {lengths[first]} of {name} "
-                f"({_shown(batch, found, kinds, first)}): write the file again with light curves of one length"
+                f"({_shown(batch, found, kinds, first)}): write the file again, with lists of one length"
             )
         counts = lengths
     chunk = parquet._chunk(first_row, values, {name: kinds[name] for name in values})
