@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "open_archive": "skytrawl.catalogs.archive",
     "open_results": "skytrawl.catalogs.results",
-    "ingest": "skytrawl.catalogs.ingest",
+    "append": "skytrawl.intake.driver",
+    "ingest": "skytrawl.intake.driver",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",
     "lazy": "skytrawl.graph",

@@ -89,6 +89,17 @@ class Survey:
         found["columns"] = {role: list(names) for role, names in self.columns.items()}
         return found
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Survey":
+        """The survey that :meth:`to_dict` described; keys of other releases are passed over."""
+        known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
+        known["bands"] = tuple(
+            Band(**{key: tuple(value) if isinstance(value, list) else value for key, value in band.items()})
+            for band in found["bands"]
+        )
+        known["columns"] = {role: tuple(names) for role, names in found.get("columns", {}).items()}
+        return cls(**known)
+
 
 def list_surveys() -> list[str]:
     """Names of the surveys that come with the package."""

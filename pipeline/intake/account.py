@@ -177,7 +177,7 @@ def _warnings(intake: Intake, total: Record, blocks: list[Record], lost: list[st
     if lost:
         shown = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         found.append(f"{len(lost)} objects lost all their rows ({shown})")
-    found += [f"{words} ({count} rows)" for words, count in tally.notes.items()]
+    found += [f"{words} ({count} rows)" if count else words for words, count in tally.notes.items()]
     found += [
         f"{count} rows dropped: {reason}; add it to a survey file of your own if it is meant"
         for reason, count in tally.dropped.items()

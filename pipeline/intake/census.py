@@ -7,6 +7,7 @@ bucket in which the object belongs.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,30 @@ def settle_strays(intake: Intake, buckets: Buckets | None, blocks: list[Record])
         if buckets is None:
             return None
         _repair(intake, buckets, blocks, found)
-    name = journal.prefix.rpartition("/")[2]
-    id_index.build(storage, name, _batches(intake, blocks))
-    names = [*known, name] if any(block["new_objects"] for block in blocks) else known
-    if len(names) > MOST_GENERATIONS:
-        id_index.compact(storage, names, f"{name}-all")
-        names = [f"{name}-all"]
+    names: list[str] = journal.once("index", lambda: {"names": _index(intake, known, blocks)})["names"]
     return names
+
+
+def _index(intake: Intake, known: list[str], blocks: list[Record]) -> list[str]:
+    """Add the new objects to the index; returns the generations that hold all objects."""
+    storage = intake.journal.storage
+    if not any(block["new_objects"] for block in blocks):
+        return known
+    name = intake.journal.prefix.rpartition("/")[2]
+    shutil.rmtree(storage.path(f"index/{name}"), ignore_errors=True)  # of an interrupted run of this ingest
+    dtype = declared_columns(storage)["object_id"]
+    made = id_index.build(storage, name, _batches(intake, blocks), dtype=dtype)
+    if made.duplicates:
+        raise RuntimeError(
+            f"{made.duplicates} objects are in several places after the census: this is a fault of skytrawl, "
+            "please report it with the input; nothing is published"
+        )
+    if intake.base is not None and not known:
+        return []  # the archive was made without an index: part of one would hide its objects
+    if len(known) < MOST_GENERATIONS:
+        return [*known, name]
+    id_index.compact(storage, [*known, name], f"{name}-all")
+    return [f"{name}-all"]
 
 
 def _census(intake: Intake, block: Record) -> dict[str, np.ndarray]:
@@ -146,8 +164,9 @@ def _repair(intake: Intake, buckets: Buckets, blocks: list[Record], found: Recor
         buckets.rows[names[number]] = buckets.rows.get(names[number], 0) + count
     at_home = {names[number]: [(key, number)] for number in home["buckets"]}
     again = [name for name in names if name in at_home or name in found["affected"]]
+    left = dict.fromkeys(found["affected"], moved)
     records = {
-        str(record["number"]): record for record in intake.write("again", buckets, again, moved, at_home)
+        str(record["number"]): record for record in intake.write("again", buckets, again, left, at_home)
     }
     for place, block in enumerate(blocks):
         if (record := records.pop(str(block["number"]), None)) is not None:

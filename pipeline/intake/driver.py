@@ -180,7 +180,7 @@ def ingest(
         precision=precision,
         options=options,
     )
-    listed = readers.sources_of(sources)
+    listed = readers.sources_of(sources, request.options, request.reader)
     path = Path(archive_path)
     prefix = f"staging/{request.fingerprint(listed, objects)}"
     _check_place(path, prefix, restart)
@@ -259,7 +259,7 @@ def append(
         on_bad=on_bad,
         options=options,
     )
-    listed = readers.sources_of(sources)
+    listed = readers.sources_of(sources, request.options, request.reader)
     prefix = f"staging/{request.fingerprint(listed, objects)}-on-{archive.version.number}"
     journal = Journal(archive.storage, prefix)
     nbytes = sum(_size(source) for source in listed)

@@ -198,12 +198,8 @@ def write_block(
     if record["unchanged"] or not block.n_objects:
         record["partitions"] = ""
         return record
-    most = request.partition_observations
-    total = int(block.offsets[-1])
-    if total > most:  # equal parts instead of a full one and a small rest
-        most = max(1, -(-total // -(-total // most)))
     table_rows = []
-    for piece in cut(block.offsets, keys, most):
+    for piece in cut(block.offsets, keys, request.partition_observations):
         part = block.select(piece)
         slots = writer.reserve(part.n_objects, part.n_observations)
         table_rows.append(writer.write_into(part, *slots, flush=False))
@@ -214,5 +210,6 @@ def write_block(
 def _counts(block: Block, n_bands: int) -> np.ndarray:
     """Rows of each band, and rows that are limits."""
     limits = block.observations.get("upper_limit", np.zeros(0, bool))
-    per_band = np.bincount(block.observations.get("band", np.zeros(0, np.uint8)), minlength=n_bands)
-    return np.append(per_band, int(limits.sum()))
+    band = block.observations.get("band", np.zeros(0, np.uint8))
+    per_band = [np.count_nonzero(band == code) for code in range(n_bands)]
+    return np.array([*per_band, np.count_nonzero(limits)])

@@ -19,7 +19,6 @@ from skytrawl.catalogs.sky import UNPLACED, hash_of, healpix_of
 from skytrawl.catalogs.tally import Tally
 from skytrawl.catalogs.times import parse_time_format
 from skytrawl.intake.request import Request
-from skytrawl.kernels.rows import runs
 
 # What a row has where its source has no such column.
 DEFAULTS: dict[str, Any] = {
@@ -133,21 +132,23 @@ def sky_keys(rows: dict[str, np.ndarray]) -> np.ndarray:
     """
     ids = rows["object"]
     n = len(ids)
-    starts = runs(ids) if ids.dtype == np.uint64 else np.arange(n)
-    if "ra" not in rows or "dec" not in rows:
-        keys = UNPLACED | (hash_of(ids[starts]) >> np.uint64(1))
-        return np.repeat(keys, np.diff(np.append(starts, n)))
-    ra, dec = rows["ra"], rows["dec"]
-    moved = np.flatnonzero((ra[1:] != ra[:-1]) | (dec[1:] != dec[:-1])) + 1
-    if len(moved) and len(starts) < n:
-        starts = np.union1d(starts, moved)
-    if len(starts) == n:
-        starts = np.arange(n)
-    first_ra, first_dec = ra[starts], dec[starts]
-    placed = np.isfinite(first_ra) & np.isfinite(first_dec)
-    if placed.all():
-        keys = healpix_of(first_ra, first_dec)
+    placed = "ra" in rows and "dec" in rows
+    new = np.ones(n, bool)
+    new[1:] = ids[1:] != ids[:-1]
+    if placed:
+        ra, dec = rows["ra"], rows["dec"]
+        new[1:] |= (ra[1:] != ra[:-1]) | (dec[1:] != dec[:-1])
+    starts = np.flatnonzero(new)
+    alone = 2 * len(starts) > n  # then it is faster to look all of them up
+    picked = slice(None) if alone else starts
+    if placed:
+        ra, dec = ra[picked], dec[picked]
+        known = np.isfinite(ra) & np.isfinite(dec)
+        if known.all():
+            keys = healpix_of(ra, dec)
+        else:
+            keys = UNPLACED | (hash_of(ids[picked]) >> np.uint64(1))
+            keys[known] = healpix_of(ra[known], dec[known])
     else:
-        keys = UNPLACED | (hash_of(ids[starts]) >> np.uint64(1))
-        keys[placed] = healpix_of(first_ra[placed], first_dec[placed])
-    return keys if len(starts) == n else np.repeat(keys, np.diff(np.append(starts, n)))
+        keys = UNPLACED | (hash_of(ids[picked]) >> np.uint64(1))
+    return keys if alone else np.repeat(keys, np.diff(np.append(starts, n)))

@@ -260,7 +260,7 @@ class Intake:
             self._declare(dtypes, total["rows"], made["objects"])
         buckets.fill(used)
         self._refine(buckets)
-        blocks = self.write("buckets", buckets, list(buckets.filled()), None, {})
+        blocks = self.write("buckets", buckets, list(buckets.filled()), {}, {})
         index = settle_strays(self, buckets, blocks)
         assert index is not None
         return total, blocks, index
@@ -287,10 +287,23 @@ class Intake:
         stage: str,
         buckets: Buckets,
         names: Sequence[str],
-        moved: str | None,
+        moved: dict[str, str],
         extra: dict[str, list[tuple[str, int]]],
     ) -> list[Record]:
-        """Write the partitions of some buckets."""
+        """Write the partitions of some buckets.
+
+        Parameters
+        ----------
+        stage : str
+            Of the journal.
+        buckets : Buckets
+        names : sequence of str
+            Of the buckets.
+        moved : dict of str to str
+            Bucket to the file with the identifiers whose rows were moved out of it.
+        extra : dict of str to list
+            Bucket to the spill files with rows that were moved into it.
+        """
         version = None if self.base is None else self.base.version.number
         todo: dict[str, tuple[Any, ...]] = {}
         for name in names:
@@ -304,7 +317,7 @@ class Intake:
                 buckets.sources[name],
                 buckets.territory[name],
                 base,
-                moved,
+                moved.get(name),
                 extra.get(name, []),
             )
         records = self.stage(stage, gather.gather_bucket, todo, "write")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
-from skytrawl.errors import IngestError, ParameterError
+from skytrawl.intake.driver import ingest
+from skytrawl.errors import ArchiveError, IngestError, ParameterError, PreflightError
 
 HEADER = "object,mjd,mag,magerr,band"
 GOOD = ["a,58001.5,18.0,0.1,g", "a,58002.5,18.5,0.1,r", "b,58003.5,19.0,0.2,g"]
@@ -355,20 +355,25 @@ def test_existing_archive_and_failed_ingest(write: Write, tmp_path: Path) -> Non
         if stage == "write":
             raise KeyboardInterrupt
 
+    other = tmp_path / "two.zarr"
     with pytest.raises(KeyboardInterrupt):
-        ingest(write(*GOOD), tmp_path / "two.zarr", survey="ztf", progress=interrupt)
-    assert not (tmp_path / "two.zarr").exists()
+        ingest(write(*GOOD), other, survey="ztf", progress=interrupt)
+    with pytest.raises(ArchiveError, match="no published version"):
+        Archive.open(other)
+    with pytest.raises(IngestError, match="unfinished ingest of other input"):
+        ingest(write(*GOOD), other, survey="ztf", duplicates="keep")
+    assert ingest(write(*GOOD), other, survey="ztf").rows_kept == len(GOOD)
+    assert not (other / "staging").exists()
 
 
-def test_the_archive_of_a_faster_process_stays(write: Write, tmp_path: Path) -> None:
+def test_an_ingest_that_another_process_is_at_is_left_to_it(write: Write, tmp_path: Path) -> None:
     path, table = tmp_path / "one.zarr", write(*GOOD)
 
-    def overtaken(stage: str, done: int, total: int) -> None:
-        if stage == "read" and done:
+    def second(stage: str, done: int, total: int) -> None:
+        with pytest.raises(PreflightError, match="another driver"):
             ingest(table, path, survey="ztf")
 
-    with pytest.raises(IngestError, match="made by another process"):
-        ingest(table, path, survey="ztf", progress=overtaken)
+    ingest(table, path, survey="ztf", progress=second)
     assert Archive.open(path).n_observations == len(GOOD)
 
 
