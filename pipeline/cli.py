@@ -26,8 +26,9 @@ FAILED_PARTITIONS = 3
 
 # Command -> "module:function"; the module is imported when the command runs or shows its help.
 _COMMANDS = {
+    "append": "skytrawl.cli_ingest:append",
     "demo": "skytrawl.cli_data:demo",
-    "ingest": "skytrawl.cli_data:ingest",
+    "ingest": "skytrawl.cli_ingest:ingest",
     "info": "skytrawl.cli_data:info",
     "plan": "skytrawl.cli:plan",
     "query": "skytrawl.cli_query:query",

@@ -1,4 +1,4 @@
-"""`skytrawl ingest`, `info` and `demo`: light curves in, what a store holds, and the first try."""
+"""`skytrawl info` and `demo`: what a store holds, and the first try."""
 
 from __future__ import annotations
 
@@ -10,88 +10,7 @@ from typing import Any
 
 import click
 
-from skytrawl.cli_query import parse_columns
 from skytrawl.errors import NotAnArchiveError
-
-
-@click.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path())
-@click.argument("archive", type=click.Path())
-@click.option(
-    "--survey", required=True, help="ztf, lsst, sdss, ogle, roman, or the path of your own TOML file."
-)
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    metavar="ROLE=COLUMN",
-    help="Which column is what, such as time=mjd or band=r (a constant). Roles: object time value error "
-    "band ra dec sign upper_limit quality rb exposure class row_id.  [default: usual names]",
-)
-@click.option("--reader", help="Name of a reader, where the extension does not tell.")
-@click.option("--quantity", help="magnitude or flux.  [default: the survey's]")
-@click.option(
-    "--photometry", help="total, difference, 'forced difference' or mixed.  [default: the survey's]"
-)
-@click.option("--units", help="Unit of values and errors.  [default: the survey's]")
-@click.option(
-    "--zero-point", type=float, help="Magnitude of one unit of flux. [mag]  [default: the survey's]"
-)
-@click.option("--time-format", help="mjd, jd, jd-2450000, mjd-50000 or days.  [default: by column name]")
-@click.option("--time-scale", help="utc, tai, tt or tdb.  [default: the survey's]")
-@click.option(
-    "--reference-position", help="topocenter, geocenter, heliocenter or barycenter.  [default: the survey's]"
-)
-@click.option("--exposure-point", help="start or middle.  [default: the survey's]")
-@click.option("--bands", help="Bands of the archive, with commas.  [default: the survey's]")
-@click.option("--objects", type=click.Path(), help="Table with one row an object: ra, dec, class.")
-@click.option(
-    "--duplicates",
-    type=click.Choice(["drop", "keep"]),
-    default="drop",
-    show_default=True,
-    help="Rows that repeat another row in every column.",
-)
-@click.option(
-    "--missing-errors",
-    type=click.Choice(["drop", "keep"]),
-    default="drop",
-    show_default=True,
-    help="Rows whose error is missing or zero.",
-)
-@click.option(
-    "--on-bad",
-    type=click.Choice(["drop", "raise"]),
-    default="drop",
-    show_default=True,
-    help="Leave bad rows out and count them, or stop at the first.",
-)
-@click.option(
-    "--partition-observations",
-    type=click.IntRange(1),
-    default=4_000_000,
-    show_default=True,
-    help="Most observations of a partition, the unit of work.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def ingest(sources: tuple[str, ...], archive: str, **words: Any) -> None:
-    """Make an archive from tables with one row an observation: skytrawl ingest TABLE... ARCHIVE.
-
-    Reads CSV, ECSV and Parquet (text may be gzip) and ANTARES loci. Rows that are left out are counted by
-    reason, with file and row of the first ones.
-    """
-    from skytrawl.catalogs.ingest import ingest as make_archive
-    from skytrawl.console import show_json, stage_bar
-
-    as_json = words.pop("as_json")
-    words["columns"] = parse_columns(words["columns"])
-    words["bands"] = [band.strip() for band in words["bands"].split(",")] if words["bands"] else None
-    with stage_bar({"read": "reading files", "write": "writing partitions"}) as progress:
-        report = make_archive(list(sources), archive, progress=progress, **words)
-    if as_json:
-        show_json(report.to_dict())
-    else:
-        click.echo(str(report))
 
 
 @click.command()

@@ -42,11 +42,11 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
     ArchiveError
         If the folder exists and is not empty.
     """
-    from skytrawl.catalogs.ingest import ingest
     from skytrawl.catalogs.query import open_query
     from skytrawl.catalogs.samples import demo_sources
     from skytrawl.console import progress_bar, say, show_columns
     from skytrawl.deploy.local import connect
+    from skytrawl.intake.driver import ingest
     from skytrawl.runner import run
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -51,7 +51,6 @@ def settle_strays(intake: Intake, buckets: Buckets | None, blocks: list[Record])
         Names of the generations of the id index that hold all objects; None if ordered input has strays.
     """
     journal = intake.journal
-    storage = journal.storage
     known = list(intake.base.version.index) if intake.base is not None else []
     found = journal.once("strays", lambda: _find(intake, known, blocks))
     if found["count"]:

@@ -164,7 +164,7 @@ def new_request(
     )
     return Request(
         rules,
-        options,
+        replace(options, files=described.files, time_format=rules.time_format),
         dict(columns or {}),
         reader,
         curves,
@@ -213,7 +213,7 @@ def append_request(
     declared = {name.rpartition("/")[2]: archive.array(name).dtype.str for name in archive.variables}
     return Request(
         rules,
-        options,
+        replace(options, files=survey.files, time_format=rules.time_format),
         dict(made.get("columns", {})) | dict(columns or {}),
         reader if reader is not None else made.get("reader"),
         curves,
