@@ -79,6 +79,11 @@ class Simulation:
         return tuple(band.name for band in self.model.filters)
 
     @property
+    def class_dtype(self) -> str:
+        """Of the column of classes in an archive: wide enough for those that there can be."""
+        return f"S{max([16, *map(len, self.rates)])}"
+
+    @property
     def magnitudes(self) -> bool:
         """Whether values are magnitudes, else fluxes."""
         return self.survey.quantity == "magnitude"

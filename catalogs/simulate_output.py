@@ -10,7 +10,7 @@ import numpy as np
 
 from skytrawl.catalogs import export
 from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.simulate_chunks import CLASS_DTYPE, Simulation
+from skytrawl.catalogs.simulate_chunks import Simulation
 from skytrawl.catalogs.simulate_tables import RowWriter
 from skytrawl.catalogs.versions import Version
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS, ArchiveWriter, slots_for
@@ -141,7 +141,7 @@ def into_archive(
             },
         },
         bands=planned.bands,
-        dtypes={"objects/class": CLASS_DTYPE},
+        dtypes={"objects/class": planned.class_dtype},
         object_slot=slots[0] or fitting[0],
         observation_slot=slots[1] or fitting[1],
     )

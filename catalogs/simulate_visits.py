@@ -125,9 +125,9 @@ def roman(generator: np.random.Generator, field: int, years: float, start: float
     for season in _ROMAN_SEASONS:
         if season * YEAR / 2 >= years * YEAR:
             continue
-        for step, shift, band in ((ROMAN_CADENCE, 0.0, 1), (ROMAN_COLOUR, 0.004, 0)):
+        for step, shift, code in ((ROMAN_CADENCE, 0.0, 1), (ROMAN_COLOUR, 0.004, 0)):
             times.append(begin + season * YEAR / 2 + shift + np.arange(0, ROMAN_SEASON, step))
-            bands.append(np.full(len(times[-1]), band))
+            bands.append(np.full(len(times[-1]), code))
     time, band = np.concatenate(times), np.concatenate(bands)
     kept = generator.random(len(time)) >= 0.005
     return visits_of(time[kept], band[kept])
