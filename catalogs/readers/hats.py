@@ -25,8 +25,15 @@ __all__ = ["chunks", "expand", "header", "pieces", "takes"]
 
 EMPTY = "object without observations"
 
-expand = pixel_files
-takes = is_pixel_file
+
+def expand(source: Path, options: Options) -> list[Path] | None:
+    """The pixel files of a catalogue or collection, along the sky; None for another folder."""
+    return pixel_files(source)
+
+
+def takes(source: Path, options: Options) -> bool:
+    """Whether a file is a pixel file of a catalogue."""
+    return is_pixel_file(source)
 
 
 def header(source: Path, options: Options) -> Header:
@@ -93,13 +100,18 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     parquet._check_types(source, found.types(file.schema_arrow), kinds)
     leaves = _leaves(file)
     of_rows = {name: leaves[_leaf(found.rows[name], leaves)] for name in nested}
-    file = parquet._open(source, [of_rows[name] for name in nested if kinds[name] == "coded"])
+    coded = [of_rows[name] for name in nested if kinds[name] == "coded"]
+    file = parquet._open(source, coded)
+    # pyarrow cannot join lists of codes over row groups, each of which has a dictionary of its own.
+    runs = [[group] for group in range(start, stop)] if coded else [list(range(start, stop))]
     per_batch = _objects_a_batch(file, found, range(start, stop), options.chunk_rows)
     columns = [of_rows.get(name, name) for name in kinds]
     row, empty = piece.first_row, 0
     try:
         # One thread: parallelism comes from pieces.
-        for batch in file.iter_batches(per_batch, list(range(start, stop)), columns, use_threads=False):
+        for batch in (
+            batch for run in runs for batch in file.iter_batches(per_batch, run, columns, use_threads=False)
+        ):
             chunk, without = _long(source, batch, found, kinds, row)
             empty += without
             if not len(chunk):
