@@ -131,7 +131,7 @@ def into_archive(
             "photometry": "total",
             "units": survey.units,
             "magnitude_system": survey.magnitude_system,
-            "zero_point": survey.zero_point,
+            **({} if survey.zero_point is None else {"zero_point": survey.zero_point}),
             "time": {
                 "scale": survey.time_scale,
                 "reference_position": time.get("reference_position", survey.reference_position),
