@@ -6,8 +6,10 @@ or reads whole shards, where nothing is left for an event loop to do.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from skytrawl.errors import ArchiveError, CorruptShardError
 
 SLOTS = 2**31
 _ABSENT = 2**64 - 1
+_WINDOW = 1 << 19  # bytes that are read at once, and decoded while they are in the cache
+
+_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class SlotFile:
     def row_bytes(self) -> int:
         """Decoded bytes of one row."""
         return self.dtype.itemsize * int(np.prod(self.tail, dtype=np.int64))
+
+    @cached_property
+    def _coder(self) -> Coder:
+        return Coder(self.codecs)
 
     def key(self, slot: int) -> str:
         """Storage key of the shard of a slot."""
@@ -171,7 +180,7 @@ class SlotFile:
         if values.dtype != self.dtype:
             raise ValueError(f"{self.name}: values are {values.dtype} instead of {self.dtype}")
         written = 0
-        coder = Coder(self.codecs)
+        coder = self._coder
         for number in range(-(-len(values) // self.layout.slot)):
             rows = values[number * self.layout.slot : (number + 1) * self.layout.slot]
             pieces = self._encode(coder, rows)
@@ -208,7 +217,7 @@ class SlotFile:
         """
         if out is None:
             out = np.empty((stop - start, *self.tail), self.dtype)
-        coder = Coder(self.codecs)
+        coder = self._coder
         slot_rows = self.layout.slot
         row = start
         while row < stop:
@@ -225,44 +234,40 @@ class SlotFile:
     ) -> None:
         inner, chunks = self.layout.inner, self.layout.slot // self.layout.inner
         first, last = begin // inner, -(-end // inner)
-        key, index_bytes = self.key(slot), 16 * chunks + 4
+        index_bytes = 16 * chunks + 4
         try:
-            # Most of the shard: one read. A few of many chunks: the index, then their bytes.
-            size = self.storage.size(key)
-            if size is None:
-                raise ValueError("the shard is missing")
-            if size == 0:
-                raise ValueError("the shard is empty (0 bytes)")
-            whole = size <= 262_144 or (last - first) * 4 >= chunks
-            base = 0
-            if whole:
-                data = np.frombuffer(self.storage.read(key), np.uint8)
-                tail = data[-index_bytes:] if len(data) >= index_bytes else data
-            else:
-                tail = np.frombuffer(self.storage.read_range(key, -index_bytes, index_bytes), np.uint8)
-            index = _read_index(tail, chunks, size)[first:last]
-            _check_entries(index, first, size - index_bytes)
-            index = index.astype(np.int64)
-            if not whole:
-                base = int(index[:, 0].min())
-                length = int((index[:, 0] + index[:, 1]).max()) - base
-                data = np.frombuffer(self.storage.read_range(key, base, length), np.uint8)
-            scratch: np.ndarray | None = None
-            for number, (offset, length) in enumerate(index.tolist(), first):
-                encoded = data[offset - base : offset - base + length]
-                low, high = max(begin, number * inner), min(end, (number + 1) * inner)
-                target = out[low - begin : high - begin]
-                if high - low == inner:
-                    coder.decode(encoded, target)
-                    continue
-                if scratch is None:
-                    scratch = np.empty((inner, *self.tail), self.dtype)
-                coder.decode(encoded, scratch)
-                target[...] = scratch[low - number * inner : high - number * inner]
-        except (ValueError, RuntimeError, FileNotFoundError) as error:
+            with self.storage.parts(self.key(slot)) as shard:
+                if shard.size == 0:
+                    raise ValueError("the shard is empty (0 bytes)")
+                # A small shard in one piece, of a large one the index first.
+                base = 0 if shard.size <= _WINDOW else shard.size - index_bytes
+                data = _buffer(shard.size - base)
+                shard.into(base, data)
+                index = _read_index(data[-index_bytes:], chunks, shard.size)[first:last]
+                _check_entries(index, first, shard.size - index_bytes)
+                entries = index.tolist()
+                scratch: np.ndarray | None = None
+                for place, (offset, length) in enumerate(entries):
+                    if offset < base or offset + length > base + len(data):
+                        base, data = offset, _buffer(_window(entries[place:]))
+                        shard.into(base, data)
+                    encoded = data[offset - base : offset - base + length]
+                    number = first + place
+                    low, high = max(begin, number * inner), min(end, (number + 1) * inner)
+                    target = out[low - begin : high - begin]
+                    if high - low == inner:
+                        coder.decode(encoded, target)
+                        continue
+                    if scratch is None:
+                        scratch = np.empty((inner, *self.tail), self.dtype)
+                    coder.decode(encoded, scratch)
+                    target[...] = scratch[low - number * inner : high - number * inner]
+        except FileNotFoundError as error:
+            raise CorruptShardError(self._complaint(slot, partition, "the shard is missing")) from error
+        except (ValueError, RuntimeError) as error:
             raise CorruptShardError(self._complaint(slot, partition, error)) from error
 
-    def _complaint(self, slot: int, partition: int | None, error: Exception) -> str:
+    def _complaint(self, slot: int, partition: int | None, error: Exception | str) -> str:
         where = f"slot {slot}" if partition is None else f"partition {partition}, slot {slot}"
         return (
             f"{self.name}, {where}: {error} (file {self.storage.path(self.key(slot))}). "
@@ -317,6 +322,27 @@ class SlotFile:
             "dimension_names": list(self.dims),
             "storage_transformers": [],
         }
+
+
+def _buffer(size: int) -> np.ndarray:
+    """Bytes of this thread for encoded chunks, overwritten by the next call: fresh memory is slow."""
+    buffer: np.ndarray | None = getattr(_thread, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = np.empty(max(size, _WINDOW), np.uint8)
+        if size <= 4 * _WINDOW:
+            _thread.buffer = buffer
+    return buffer[:size]
+
+
+def _window(entries: Sequence[Sequence[int]]) -> int:
+    """Bytes of the first chunk and of those that lie right behind it, at most a window."""
+    start, length = entries[0]
+    end = start + length
+    for offset, length in entries[1:]:
+        if offset != end or offset + length - start > _WINDOW:
+            break
+        end += length
+    return end - start
 
 
 def _read_index(tail: np.ndarray, chunks: int, size: int) -> np.ndarray:

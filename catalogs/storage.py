@@ -9,8 +9,9 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".partial"
 _WRONG = frozenset(("", ".", ".."))
@@ -80,6 +81,10 @@ class Storage:
                 length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def parts(self, key: str) -> "Parts":
+        """A key opened for reads of its parts, as a context manager; FileNotFoundError if it is absent."""
+        return Parts(self._file(key))
+
     def exists(self, key: str) -> bool:
         """Whether the key holds bytes (zero bytes count)."""
         return self.path(key).is_file()
@@ -140,13 +145,19 @@ class Storage:
 
     def sweep(self, older_than: float) -> int:
         """Remove unfinished writes that are older than `older_than` seconds; returns how many."""
-        count = 0
+        found = list(self.unfinished(older_than))
+        for path, _ in found:
+            path.unlink(missing_ok=True)
+        return len(found)
+
+    def unfinished(self, older_than: float) -> Iterator[tuple[Path, int]]:
+        """File and bytes of the unfinished writes that are older than `older_than` seconds."""
         limit = time.time() - older_than
         for path in self.root.rglob("*" + PARTIAL):
-            if path.stat().st_mtime < limit:
-                path.unlink(missing_ok=True)
-                count += 1
-        return count
+            with suppress(FileNotFoundError):  # finished since it was listed
+                state = path.stat()
+                if state.st_mtime < limit:
+                    yield path, state.st_size
 
     @contextmanager
     def _temporary(self, target: Path, data: bytes | Iterable[bytes], flush: bool) -> Iterator[Path]:
@@ -165,6 +176,36 @@ class Storage:
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class Parts:
+    """The bytes of one key, read in parts into memory of the caller.
+
+    Attributes
+    ----------
+    size : int
+        Number of bytes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by __exit__)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def into(self, start: int, out: Any) -> None:
+        """Fill a writable buffer of bytes with those from `start` on; ValueError if the key ends before."""
+        self._file.seek(start)
+        view = memoryview(out)
+        while len(view):
+            count = self._file.readinto(view)
+            if not count:
+                raise ValueError(f"the file ends at byte {self._file.tell()}")
+            view = view[count:]
+
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def _flush_folder(folder: Path) -> None:
