@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def header(source: Path, options: Options) -> Header:
     Raises
     ------
     IngestError
-        If pyarrow is missing or the file is no Parquet.
+        If pyarrow is missing, the file is no Parquet, or two columns have one name.
     """
     schema = _open(source).schema_arrow
     units: dict[str, str] = {}
@@ -46,7 +47,24 @@ def header(source: Path, options: Options) -> Header:
         stated = (field.metadata or {}).get(b"unit")
         if stated:
             units[field.name] = stated.decode()
-    return Header(tuple(schema.names), units)
+    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if doubled:
+        raise IngestError(f"{source} has the column {doubled[0]!r} twice: give each column its own name")
+    return Header((*schema.names, *(name for name in _keys(source) if name not in schema.names)), units)
+
+
+def expand(source: Path, options: Options) -> list[Path] | None:
+    """The files of a dataset with folders inside, by path; None for another folder.
+
+    Folders that are called ``column=value`` give their files a column.
+    """
+    found = [
+        file
+        for suffix in (".parquet", ".pq")
+        for file in source.rglob(f"*{suffix}")
+        if not any(part[:1] in "._" for part in file.relative_to(source).parts)
+    ]
+    return sorted(found) if any(file.parent != source for file in found) else None
 
 
 def pieces(source: Path, options: Options) -> list[Piece]:
@@ -85,17 +103,24 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     import pyarrow as pa
 
     source = piece.source
-    file = _open(source, [name for name, kind in kinds.items() if kind == "coded"])
-    _check_types(source, file.schema_arrow, kinds)
+    keys = _keys(source)
+    file = _open(source, [name for name, kind in kinds.items() if kind == "coded" and name not in keys])
+    keys = {name: text for name, text in keys.items() if name not in file.schema_arrow.names}
+    held = {name: kind for name, kind in kinds.items() if name not in keys}
+    _check_types(source, file.schema_arrow, held)
     start, stop = map(int, piece.part or (0, file.num_row_groups))
+    if stop > file.num_row_groups:
+        raise IngestError(f"{source} has changed since this ingest began: start again when it is complete")
+    names = list(held) or file.schema_arrow.names[:1]
     row = piece.first_row
     try:
-        if options.align_on is None:
-            batches = _batches(file, range(start, stop), list(kinds), options.chunk_rows, row)
+        if options.align_on is None or options.align_on in keys:
+            batches = _batches(file, range(start, stop), names, options.chunk_rows, row)
         else:
-            batches = _aligned(file, range(start, stop), kinds, options, row)
+            batches = _aligned(file, range(start, stop), names, options, row)
         for row, batch in batches:
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns |= {name: _repeated(text, batch.num_rows) for name, text in keys.items()}
             yield _chunk(row, columns, kinds)
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
@@ -128,6 +153,22 @@ def _open(source: Path, coded: Sequence[str] = ()) -> Any:
         ) from None
 
 
+def _keys(source: Path) -> dict[str, str]:
+    """Columns that the folders of a dataset state, as column=value."""
+    found = [part.partition("=") for part in source.parts[:-1]]
+    return {
+        name: "" if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+        for name, sign, value in found
+        if name and sign
+    }
+
+
+def _repeated(text: str, rows: int) -> Any:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([text]))
+
+
 def _batches(
     file: Any, groups: range, names: list[str], batch_rows: int, first_row: int
 ) -> Iterator[tuple[int, Any]]:
@@ -140,11 +181,11 @@ def _batches(
 
 
 def _aligned(
-    file: Any, groups: range, kinds: Kinds, options: Options, first_row: int
+    file: Any, groups: range, names: list[str], options: Options, first_row: int
 ) -> Iterator[tuple[int, Any]]:
     """The same for whole objects: without the rest of the object before, with the rest of the last one."""
     align_on = str(options.align_on)
-    names = list(dict.fromkeys((*kinds, align_on)))
+    names = list(dict.fromkeys((*names, align_on)))
     before = _last_id(file, groups.start, align_on)
     last = None
     for row, batch in _batches(file, groups, names, options.chunk_rows, first_row):
@@ -206,7 +247,7 @@ def _check_types(source: Path, schema: Any, kinds: Kinds) -> None:
     if faults:
         raise IngestError(
             f"{source}: the column {'; the column '.join(faults)}: a long table with one row an observation "
-            "and times as numbers (MJD, JD) is needed. Convert these columns, or name others"
+            "and times as numbers (MJD, JD) is needed. Convert these columns, or name others with columns="
         )
 
 
