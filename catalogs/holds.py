@@ -8,6 +8,9 @@ import weakref
 from pathlib import Path
 from typing import IO
 
+# Somebody may only be asking whether the lock is held.
+_TRIES, _PAUSE = 5, 0.02
+
 
 def acquire(path: Path) -> IO[str]:
     """Open a lock file (made if need be) and lock it for this process alone.
@@ -24,6 +27,7 @@ def acquire(path: Path) -> IO[str]:
     BlockingIOError
         If another holds it, of this process or any other; the message is the text of the file.
     """
+    tries = _TRIES
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
         try:
@@ -37,15 +41,27 @@ def acquire(path: Path) -> IO[str]:
             file.seek(0)
             holder = file.read()
             file.close()
-            raise BlockingIOError(holder) from None
+            tries -= 1
+            if not tries:
+                raise BlockingIOError(holder) from None
+            time.sleep(_PAUSE)
+            continue
         except BaseException:
             file.close()
             raise
         file.close()
 
 
-def is_held(path: Path) -> bool:
-    """Whether a living process holds this lock; False if there is no such file."""
+def is_held(path: Path, *, remove: bool = False) -> bool:
+    """Whether a living process holds this lock; False if there is no such file.
+
+    Parameters
+    ----------
+    path : Path
+        Lock file.
+    remove : bool
+        Remove the file of a holder that has died.
+    """
     try:
         file = open(path, "r+", encoding="utf-8")  # noqa: SIM115 (closed below)
     except FileNotFoundError:
@@ -55,6 +71,8 @@ def is_held(path: Path) -> bool:
             _lock(file)
         except BlockingIOError:
             return True
+        if remove:
+            path.unlink(missing_ok=True)  # while it is ours: who waits for it sees that it has gone
         return False
 
 

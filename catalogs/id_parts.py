@@ -216,7 +216,7 @@ def write_part(storage: Storage, name: str, part: int, ids: np.ndarray, keys: np
         rows[:, column] = padded.view(np.uint8).reshape(blocks, -1)
     checksums = np.array([crc32c(row) for row in rows], "<u4")
     head = np.ascontiguousarray(ids[::BLOCK]).tobytes() + checksums.tobytes()
-    storage.write_new(_key(name, part), [head, rows.reshape(-1).data])
+    storage.write_new(_key(name, part), [head, rows.tobytes()])
     return int(crc32c(head))
 
 

@@ -361,7 +361,7 @@ class ArchiveWriter:
         kept = np.ones(len(old), bool)
         kept[sorted(self._dropped)] = False
         fresh = np.ones(len(new), bool)
-        back: dict[bytes, list[int]] = {}
+        back: dict[tuple[bytes, int, int], list[int]] = {}
         for number in sorted(self._dropped):
             back.setdefault(versions.value_key(old[number]), []).append(number)
         for place, record in enumerate(new):

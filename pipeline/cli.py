@@ -1,4 +1,4 @@
-"""The command line: `skytrawl demo | ingest | info | plan | run | query`.
+"""The command line: `skytrawl demo | ingest | info | plan | run | query | versions`.
 
 Job options come from the parameter dataclass of each job; heavy libraries are imported when a command runs.
 Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions; a run that was stopped ends with 130
@@ -28,12 +28,14 @@ FAILED_PARTITIONS = 3
 _COMMANDS = {
     "append": "skytrawl.cli_ingest:append",
     "demo": "skytrawl.cli_data:demo",
+    "export": "skytrawl.cli_export:export",
     "ingest": "skytrawl.cli_ingest:ingest",
     "info": "skytrawl.cli_data:info",
     "plan": "skytrawl.cli:plan",
     "query": "skytrawl.cli_query:query",
     "reference": "skytrawl.cli_reference:reference",
     "run": "skytrawl.cli:run",
+    "versions": "skytrawl.cli_versions:versions",
     "simulate": "skytrawl.cli_simulate:simulate",
 }
 
