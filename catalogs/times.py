@@ -47,25 +47,41 @@ def to_mjd(times: np.ndarray, time_format: str) -> tuple[np.ndarray, list[int]]:
     if times.dtype.kind != "S":
         values = np.asarray(times, np.float64)
         return (values - offset if kind == "mjd" and offset else values), []
-    texts = [text.decode() for text in times.tolist()]
-    values, bad = parse_numbers(texts)
-    if kind == "mjd" and offset:
-        days = np.array([_whole_days(text) for text in texts], np.float64)
-        rest, _ = parse_numbers([_fraction(text) for text in texts])
-        split = np.isfinite(days) & np.isfinite(rest)
-        # Whole days less the offset is exact; one rounding when the fraction joins.
-        values = np.where(split, (days - offset) + np.where(split, rest, 0.0), values - offset)
-    return values, bad
+    if kind != "mjd" or not offset:
+        return parse_numbers([text.decode() for text in times.tolist()])
+    days, rest, plain = _split(times)
+    # Whole days less the offset is exact; one rounding when the fraction joins.
+    values = (days - offset) + rest
+    odd = np.flatnonzero(~plain)
+    texts = [text.decode() for text in times[odd].tolist()]
+    numbers, bad = parse_numbers(texts)
+    for index, text, number in zip(odd.tolist(), texts, numbers.tolist(), strict=True):
+        match = _PLAIN.fullmatch(text)
+        values[index] = (float(match[1]) - offset) + float(f"0.{match[2] or 0}") if match else number - offset
+    return values, odd[bad].tolist()
 
 
-_PLAIN = re.compile(r"\s*\+?(\d+)(?:\.(\d*))?\s*")
+_PLAIN = re.compile(r"\s*\+?([0-9]+)(?:\.([0-9]*))?\s*")
+# So many digits are a whole number that float64 holds, and its quotient by a power of ten is rounded once.
+_EXACT_DIGITS = 15
 
 
-def _whole_days(text: str) -> float:
-    match = _PLAIN.fullmatch(text)
-    return float(match[1]) if match else np.nan
-
-
-def _fraction(text: str) -> str:
-    match = _PLAIN.fullmatch(text)
-    return f"0.{match[2] or 0}" if match else "nan"
+def _split(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole days and fractions (float64) of texts of plain dates, and which texts are such (bool)."""
+    letters = np.ascontiguousarray(texts).view(np.uint8).reshape(len(texts), texts.dtype.itemsize)
+    whole, fraction = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
+    n_whole, n_fraction = np.zeros(len(texts), np.int8), np.zeros(len(texts), np.int8)
+    behind, plain = np.zeros(len(texts), bool), np.ones(len(texts), bool)
+    for column in letters.T[: 2 * _EXACT_DIGITS + 1]:
+        digit = column - np.uint8(ord("0"))
+        is_digit, is_point = digit <= 9, column == ord(".")
+        plain &= is_digit | (is_point & ~behind) | (column == 0)
+        behind |= is_point
+        before, after = is_digit & ~behind, is_digit & behind
+        whole = np.where(before, 10 * whole + digit, whole)
+        fraction = np.where(after, 10 * fraction + digit, fraction)
+        n_whole += before
+        n_fraction += after
+    plain &= (n_whole > 0) & (n_whole <= _EXACT_DIGITS) & (n_fraction <= _EXACT_DIGITS)
+    plain &= (letters[:, 2 * _EXACT_DIGITS + 1 :] == 0).all(axis=1)
+    return whole.astype(np.float64), fraction / np.power(10.0, np.minimum(n_fraction, 22)), plain

@@ -14,6 +14,7 @@ from skytrawl.catalogs.readers.columns import Mapped
 from skytrawl.catalogs.readers.table import Chunk, Coded
 from skytrawl.catalogs.rows import Rules, Tally, normalise
 from skytrawl.catalogs.surveys import load_survey
+from skytrawl.catalogs.times import MJD_ZERO, to_mjd
 from skytrawl.errors import ParameterError
 
 ZTF = load_survey("ztf")
@@ -139,3 +140,27 @@ def test_negative_identifiers_stay_negative() -> None:
     rows = normalise(_chunk(object=np.array([-1, 2, 3, 4])), MAPPED, RULES, "here", Tally())
     assert rows["object"].dtype == np.int64
     assert rows["object"].tolist() == [-1, 2, 3, 4]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "+", " "]), st.integers(0, 10**17), st.text("0123456789", max_size=19)
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_dates_of_many_digits_are_rounded_once(parts: list[tuple[str, int, str]]) -> None:
+    texts = np.array([f"{sign}{whole}.{digits}".encode() for sign, whole, digits in parts])
+    found, bad = to_mjd(texts, "jd-2450000")
+    assert not bad
+    offset = MJD_ZERO - 2450000
+    expected = [(float(whole) - offset) + float(f"0.{digits or 0}") for _, whole, digits in parts]
+    assert found.tolist() == expected
+    odd = np.array([b"2457000.5", b"", b"noon", b"1e3", b"-3.5", b"1.2.3"])
+    times, bad = to_mjd(odd, "jd")
+    assert bad == [2, 5]
+    assert np.array_equal(
+        times, [56999.5 + 0.5, np.nan, np.nan, 1000 - MJD_ZERO, -3.5 - MJD_ZERO, np.nan], equal_nan=True
+    )
