@@ -18,10 +18,17 @@ from skytrawl.errors import NotAnArchiveError
 @click.option("--validate", "check", is_flag=True, help="Check every value and list every fault.")
 @click.option("--deep", is_flag=True, help="With --validate: also content hashes and repeated ids.")
 @click.option("--version", type=int, help="Version of an archive.  [default: the latest]")
+@click.option("--sizes", "by_column", is_flag=True, help="Bytes on disk of each column of an archive.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def info(store: str, check: bool, deep: bool, version: int | None, as_json: bool) -> None:
+def info(store: str, check: bool, deep: bool, version: int | None, by_column: bool, as_json: bool) -> None:
     """Tell what an archive, a results store or a reference holds; with --validate, whether it is sound."""
     from skytrawl.console import show_facts, show_json, step_bar
+
+    if by_column:
+        if check or deep:
+            raise click.UsageError("--sizes and --validate answer different questions: ask one at a time")
+        _show_sizes(store, version, as_json)
+        return
 
     if check or deep:
         from skytrawl.catalogs.validate import validate
@@ -42,6 +49,48 @@ def info(store: str, check: bool, deep: bool, version: int | None, as_json: bool
         if "keys" in facts:  # a reference: g for (g, g), g-r for (g, r)
             facts["keys"] = ["-".join(dict.fromkeys(key)) for key in facts["keys"]]
         show_facts(store, {name: _words(value) for name, value in facts.items()})
+
+
+def _show_sizes(store: str, version: int | None, as_json: bool) -> None:
+    import numpy as np
+
+    from skytrawl.catalogs.sizes import sizes
+    from skytrawl.console import human_bytes, show_columns, show_json
+
+    found = sizes(store, version)
+    if as_json:
+        show_json(found.to_dict())
+        return
+
+    def number(value: float, decimals: int, unit: str = "") -> str:
+        return "-" if np.isnan(value) else f"{value:.{decimals}f}{unit}"
+
+    columns = found.columns
+    show_columns(
+        f"{store}: {human_bytes(found.total)}, bytes of a row",
+        {
+            "column": np.array([column.variable for column in columns]),
+            "type": np.array([column.dtype for column in columns]),
+            "codec": np.array([column.codec for column in columns]),
+            "raw": np.array([int(column.raw) for column in columns]),
+            "stored": np.array([number(column.stored, 3) for column in columns]),
+            "ratio": np.array([number(column.ratio, 2) for column in columns]),
+            "share": np.array([number(100 * column.share, 1, " %") for column in columns]),
+        },
+    )
+    figures = found.to_dict()
+    names = ("bytes per observation", "bytes per observation, its columns", "bytes per object, its columns")
+    for name in (*names, "ratio"):
+        if figures[name] is not None:
+            click.echo(f"{name}: {figures[name]:.3f}")
+    for column, done in found.rounding.items():
+        click.echo(f"{column} rounded to {done['step']:g}, largest error {done['max_error']:.3g}")
+    if done := found.recovered:
+        before, after = done["bytes_before"], done["bytes_after"]
+        click.echo(
+            f"times brought back from the {done['from']} to a grid of {done['resolution']:g} d, largest "
+            f"error {done['max_error']:.3g} d: {before:.3f} bytes a row before, {after:.3f} after"
+        )
 
 
 def _describe(path: Path) -> Callable[[str, int | None], dict[str, Any]]:

@@ -13,7 +13,9 @@ One TOML file a survey. Keys:
 ``[time]``
     ``format`` as delivered ("mjd", "jd", or "jd-<number>" for a truncated date), ``scale``,
     ``reference_position``,
-    ``exposure_point`` ("start", "middle", "end", "unknown").
+    ``exposure_point`` ("start", "middle", "end", "unknown"). For times at the Sun or the barycentre also
+    ``recover_exposure`` (true: they go back to the Earth by the objects' positions, see
+    :mod:`skytrawl.catalogs.heliocentric`) and ``resolution``, the grid in days on which they are stored then.
 ``[[bands]]``
     In order of wavelength: ``name``, ``wavelength`` (effective, nm), ``spellings`` (other names of the same
     filter, kept as delivered), ``codes`` (other marks, translated to ``name``), ``zero_point_jy`` (flux

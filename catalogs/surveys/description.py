@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skytrawl.catalogs.schema import PHOTOMETRY, QUANTITIES, REFERENCE_POSITIONS, SCALES, Issue
+from skytrawl.catalogs.surveys.files import Files, files_issues
 from skytrawl.errors import SchemaError
 
 EXPOSURE_POINTS = ("start", "middle", "end", "unknown")
@@ -17,10 +18,10 @@ ROLES = (
     *("object", "time", "value", "error", "band", "ra", "dec"),
     *("sign", "upper_limit", "quality", "rb", "exposure", "class", "row_id"),
 )
-_TOP = {"name", "title", "citation", "object_id", "light_curves", "time", "bands", "columns"}
+_TOP = {"name", "title", "citation", "object_id", "light_curves", "time", "bands", "columns", "files"}
 _BAND = {"name", "wavelength", "spellings", "codes", "zero_point_jy"}
 _LIGHT_CURVES = {"quantity", "photometry", "units", "magnitude_system", "zero_point"}
-_TIME = {"format", "scale", "reference_position", "exposure_point"}
+_TIME = {"format", "scale", "reference_position", "exposure_point", "recover_exposure", "resolution"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Survey:
     reference_position: str
     exposure_point: str
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recover_exposure: bool = False
+    resolution: float | None = None
+    files: tuple[Files, ...] = ()
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -87,6 +91,7 @@ class Survey:
             for band in self.bands
         ]
         found["columns"] = {role: list(names) for role, names in self.columns.items()}
+        found["files"] = [files.to_dict() for files in self.files]
         return found
 
     @classmethod
@@ -98,6 +103,7 @@ class Survey:
             for band in found["bands"]
         )
         known["columns"] = {role: tuple(names) for role, names in found.get("columns", {}).items()}
+        known["files"] = tuple(map(Files.from_dict, found.get("files", ())))
         return cls(**known)
 
 
@@ -177,6 +183,9 @@ def _build(found: Mapping[str, Any], where: str) -> Survey:
         reference_position=time["reference_position"],
         exposure_point=time.get("exposure_point", "unknown"),
         columns={role: tuple(names) for role, names in found.get("columns", {}).items()},
+        recover_exposure=time.get("recover_exposure", False),
+        resolution=time.get("resolution"),
+        files=tuple(map(Files.from_dict, found.get("files", ()))),
     )
 
 
@@ -206,6 +215,7 @@ def _issues(found: Mapping[str, Any]) -> list[Issue]:
     ):
         if value not in options:
             issues.append(_choice(path, value, options))
+    issues += _recovery_issues(time)
     if not isinstance(curves.get("units"), str) or not curves.get("units"):
         issues.append(Issue("light_curves/units", "is missing", "", "such as mag or nJy"))
     if not isinstance(curves.get("zero_point", 0.0), int | float):
@@ -215,7 +225,27 @@ def _issues(found: Mapping[str, Any]) -> list[Issue]:
             issues.append(_choice(f"columns/{role}", role, ROLES))
         if not _texts(names):
             issues.append(Issue(f"columns/{role}", "is no list of column names", repr(names)))
-    return issues + _band_issues(found.get("bands"))
+    return issues + _band_issues(found.get("bands")) + files_issues(found.get("files", []))
+
+
+def _recovery_issues(time: Mapping[str, Any]) -> list[Issue]:
+    wanted, resolution = time.get("recover_exposure", False), time.get("resolution")
+    if not isinstance(wanted, bool):
+        return [Issue("time/recover_exposure", "is neither true nor false", repr(wanted))]
+    issues = []
+    sound = isinstance(resolution, int | float) and 1e-8 <= resolution <= 0.1
+    if not sound and (wanted or resolution is not None):
+        issues.append(Issue("time/resolution", "is no step of times", repr(resolution), "1e-8 to 0.1 days"))
+    if wanted and time.get("reference_position") not in ("heliocenter", "barycenter"):
+        issues.append(
+            Issue(
+                "time/recover_exposure",
+                "these times were not moved away from the Earth",
+                repr(time.get("reference_position")),
+                "reference_position of heliocenter or barycenter",
+            )
+        )
+    return issues
 
 
 def _band_issues(bands: Any) -> list[Issue]:

@@ -1,10 +1,13 @@
 """Times back to the Earth, against astropy; the grid that makes exposure times shared again."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skytrawl.catalogs import surveys
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.heliocentric import (
     Recovered,
@@ -13,7 +16,7 @@ from skytrawl.catalogs.heliocentric import (
     to_geocentric,
     to_heliocentric,
 )
-from skytrawl.errors import ParameterError
+from skytrawl.errors import ParameterError, SchemaError
 
 MILLISECOND = 1e-3 / 86_400
 
@@ -134,3 +137,23 @@ def test_exposures_are_shared_again() -> None:
     assert described["bytes_after"] < described["bytes_before"] < 8
     assert described["from"] == "heliocenter"
     assert Recovered().described("heliocenter", 1e-5)["bytes_after"] == 0
+
+
+def test_a_survey_asks_for_it(tmp_path: Path) -> None:
+    text = (Path(surveys.__file__).parent / "ogle.toml").read_text()
+    wanted = 'reference_position = "heliocenter"\nrecover_exposure = true\nresolution = 1e-5'
+    file = tmp_path / "own.toml"
+    file.write_text(text.replace('reference_position = "heliocenter"', wanted))
+    survey = surveys.load_survey(file)
+    assert (survey.recover_exposure, survey.resolution) == (True, 1e-5)
+    assert surveys.Survey.from_dict(survey.to_dict()) == survey
+    assert not surveys.load_survey("ogle").recover_exposure
+    for old, new, complaint in (
+        ("resolution = 1e-5", "", "time/resolution"),
+        ("resolution = 1e-5", "resolution = 3", "time/resolution"),
+        ("= true", '= "yes"', "time/recover_exposure"),
+        ('"heliocenter"', '"topocenter"', "not moved away from the Earth"),
+    ):
+        file.write_text(text.replace('reference_position = "heliocenter"', wanted.replace(old, new)))
+        with pytest.raises(SchemaError, match=complaint):
+            surveys.load_survey(file)
