@@ -59,8 +59,6 @@ def arrow_integers(column: Any) -> tuple[np.ndarray, np.ndarray | None]:
 def arrow_bytes(column: Any, name: str = "") -> np.ndarray:
     """Stripped UTF-8 texts of a column as fixed-width bytes; missing ones are empty.
 
-    Names repeat from row to row, so that each different one is turned into bytes once.
-
     Parameters
     ----------
     column : pyarrow.Array
@@ -73,7 +71,16 @@ def arrow_bytes(column: Any, name: str = "") -> np.ndarray:
     IngestError
         If the column holds floats so large that neighbouring whole numbers are one.
     """
-    return arrow_coded(column, name).texts()
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type) or pa.types.is_floating(column.type):
+        return arrow_coded(column, name).texts()
+    text = pc.fill_null(pc.cast(column, pa.string()), "")
+    letters = _letters(text)
+    if ((letters <= ord(" ")) & (letters > 0)).any() or (letters > 127).any():
+        letters = _letters(pc.utf8_trim_whitespace(text))
+    return letters.view(f"S{letters.shape[1]}").reshape(-1)
 
 
 def arrow_coded(column: Any, name: str = "") -> Coded:
@@ -112,6 +119,18 @@ def arrow_coded(column: Any, name: str = "") -> Coded:
         codes = pc.fill_null(pc.cast(codes, pa.int32()), len(texts))
         texts.append(b"")
     return Coded(_memory(codes), texts)
+
+
+def _letters(text: Any) -> np.ndarray:
+    """Bytes of texts, of shape (n, greatest length), padded with zeros."""
+    import pyarrow.compute as pc
+
+    width = max(1, pc.max(pc.binary_length(text)).as_py() or 0)
+    padded = pc.ascii_rpad(text, width=width, padding="\0")
+    if not len(padded):
+        return np.zeros((0, width), np.uint8)
+    found = np.frombuffer(padded.buffers()[2], np.uint8, len(padded) * width, padded.offset * width)
+    return found.reshape(len(padded), width)
 
 
 def _memory(column: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from skytrawl.catalogs.readers.arrow import arrow_bytes, arrow_coded
+from skytrawl.catalogs.readers.arrow import arrow_bytes, arrow_coded, arrow_integers, arrow_numbers
 from skytrawl.catalogs.readers.table import (
     MISSING,
     Chunk,
@@ -79,12 +79,12 @@ def pieces(source: Path, options: Options) -> list[Piece]:
 
 
 def _unlike_lines(block: bytes) -> bool:
-    """Whether a row may be no line: quotes may hold line ends, blank lines are no rows."""
-    return (
-        any(mark in block for mark in (b'"', b"\n\n", b"\n\r", b"\n ", b"\n\t"))
-        or block[:1] in b"\n\r \t"
-        or block.count(b"\r") != block.count(b"\r\n")
-    )
+    """Whether a row of whole lines may be no line: quotes may hold line ends, blank lines are no rows."""
+    if b'"' in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
+        return True
+    letters = np.frombuffer(b"\n" + block, np.uint8)
+    firsts = letters[np.flatnonzero(letters[:-1] == ord("\n")) + 1]
+    return bool(np.isin(firsts, np.frombuffer(b"\n\r \t", np.uint8)).any())
 
 
 def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
@@ -311,23 +311,41 @@ def _with_pyarrow(piece: Piece, found: Layout, kinds: Kinds, options: Options) -
 
 def _batch(first_row: int, columns: dict[str, Any], kinds: Kinds) -> Chunk:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     done: dict[str, np.ndarray | Coded] = {}
     slow: dict[str, list[str]] = {}
     for name, kind in kinds.items():
-        text = pc.utf8_trim_whitespace(columns[name])
-        if kind == "number":
-            lower = pc.utf8_lower(text)
-            filled = pc.if_else(pc.is_in(lower, value_set=pa.array(MISSING)), "nan", text)
-            try:
-                done[name] = pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False).copy()
-            except pa.ArrowInvalid:  # some text is no number: the slow way names the rows
-                slow[name] = columns[name].to_pylist()
-        elif kind == "integer":
-            slow[name] = columns[name].to_pylist()
-        elif kind == "coded":
-            done[name] = arrow_coded(text)
+        text = columns[name]
+        if kind in ("number", "integer"):
+            number = _cast(text, pa.float64() if kind == "number" else pa.int64())
+            if number is not None:
+                done[name] = number
+            else:  # some text is no number: the slow way names the rows
+                slow[name] = text.to_pylist()
         else:
-            done[name] = arrow_bytes(text)
+            done[name] = arrow_coded(text) if kind == "coded" else arrow_bytes(text)
     return make_chunk(first_row, kinds, slow, done)
+
+
+def _cast(text: Any, wanted: Any) -> np.ndarray | None:
+    """Numbers of texts; None if there are others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return _numbers(pc.cast(text, wanted))
+    except pa.ArrowInvalid:  # spaces around, or missing ones
+        text = pc.utf8_trim_whitespace(text)
+    if pa.types.is_integer(wanted):
+        return None
+    missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(MISSING))
+    try:
+        return _numbers(pc.cast(pc.if_else(missing, "nan", text), wanted))
+    except pa.ArrowInvalid:
+        return None
+
+
+def _numbers(column: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    return arrow_integers(column)[0] if pa.types.is_integer(column.type) else arrow_numbers(column)
