@@ -18,7 +18,7 @@ from skytrawl.kernels.rows.cpu_positions import median_positions
 
 __all__ = ["bucket_of", "counting_order", "group", "median_positions", "scatter", "take"]
 
-_WORDS = {1: np.dtype(np.uint8), 4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
+_WORDS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 
 
 @njit()

@@ -4,6 +4,8 @@ Runs of equal neighbouring identifiers are looked up once each in a hash table, 
 and only objects that do not stand in order are sorted.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -146,7 +148,7 @@ def _sort(order, offsets, band, time, n_bands):  # type: ignore[no-untyped-def]
             order[base + j] = spare_rows[j]
 
 
-def index_dtype(n: int) -> type[np.int32] | type[np.int64]:
+def index_dtype(n: int) -> type[Any]:
     """The shortest index for n rows: half the memory and faster to read."""
     return np.int32 if n < 2**31 else np.int64
 
@@ -163,7 +165,7 @@ def group(
         offsets = np.empty(n_runs + 1, np.int64)
         _fill_runs(ids, offsets)
         offsets[-1] = n
-        return offsets[:-1], None, offsets
+        return offsets[:-1].copy(), None, offsets
     index = index_dtype(n)
     owner, counts, first = np.empty(n_runs, index), np.empty(n_runs, index), np.empty(n_runs, index)
     m = _own(ids, owner, first, counts)

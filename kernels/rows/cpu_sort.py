@@ -13,21 +13,16 @@ SHORT = 16
 
 
 @njit()
-def _insert(keys, rows, start, stop):  # type: ignore[no-untyped-def]
-    for i in range(start + 1, stop):
-        key, row = keys[i], rows[i]
-        j = i
-        while j > start and keys[j - 1] > key:
-            keys[j], rows[j] = keys[j - 1], rows[j - 1]
-            j -= 1
-        keys[j], rows[j] = key, row
-
-
-@njit()
-def _merge(keys, rows, spare_keys, spare_rows, start, stop):  # type: ignore[no-untyped-def]
-    for low in range(start, stop, SHORT):
-        _insert(keys, rows, low, min(low + SHORT, stop))
-    width = SHORT
+def _insert_and_merge(keys, rows, spare_keys, spare_rows, start, stop, width):  # type: ignore[no-untyped-def]
+    """Sort runs of `width` rows by insertion and merge them, two by two."""
+    for low in range(start, stop, width):
+        for i in range(low + 1, min(low + width, stop)):
+            key, row = keys[i], rows[i]
+            j = i
+            while j > low and keys[j - 1] > key:
+                keys[j], rows[j] = keys[j - 1], rows[j - 1]
+                j -= 1
+            keys[j], rows[j] = key, row
     while width < stop - start:
         for low in range(start, stop - width, 2 * width):
             middle, high = low + width, min(low + 2 * width, stop)
@@ -36,16 +31,13 @@ def _merge(keys, rows, spare_keys, spare_rows, start, stop):  # type: ignore[no-
             for k in range(width):
                 spare_keys[k], spare_rows[k] = keys[low + k], rows[low + k]
             left, right, out = 0, middle, low
-            while left < width and right < high:
-                if keys[right] < spare_keys[left]:
+            while left < width:
+                if right < high and keys[right] < spare_keys[left]:
                     keys[out], rows[out] = keys[right], rows[right]
                     right += 1
                 else:
                     keys[out], rows[out] = spare_keys[left], spare_rows[left]
                     left += 1
-                out += 1
-            for k in range(left, width):
-                keys[out], rows[out] = spare_keys[k], spare_rows[k]
                 out += 1
         width *= 2
 
@@ -57,36 +49,35 @@ def sort_times(keys, rows, spare_keys, spare_rows, counts, start, stop):  # type
     The spare arrays hold stop - start rows, `counts` one more.
     """
     n = stop - start
-    if n <= SHORT:
-        _insert(keys, rows, start, stop)
+    if n < 2:
         return
     low = high = keys[start]
     ordered = True
     for i in range(start + 1, stop):
-        ordered &= keys[i] >= keys[i - 1]
-        low, high = min(low, keys[i]), max(high, keys[i])
+        key = keys[i]
+        ordered &= key >= keys[i - 1]
+        low = key if key < low else low
+        high = key if key > high else high
     if ordered:
         return
-    width = high - low
-    scale = n / width if width > 0.0 else np.inf
-    if not 0.0 < scale < np.inf:  # infinite times, or too close for a quotient
-        _merge(keys, rows, spare_keys, spare_rows, start, stop)
-        return
-    for k in range(n + 1):
-        counts[k] = 0
-    for i in range(start, stop):
-        counts[max(0, min(n - 1, np.int64((keys[i] - low) * scale))) + 1] += 1
-    fullest = 0
-    for k in range(n):
-        fullest = max(fullest, counts[k + 1])
-        counts[k + 1] += counts[k]
-    for i in range(start, stop):
-        k = max(0, min(n - 1, np.int64((keys[i] - low) * scale)))
-        spare_keys[counts[k]], spare_rows[counts[k]] = keys[i], rows[i]
-        counts[k] += 1
-    for k in range(n):
-        keys[start + k], rows[start + k] = spare_keys[k], spare_rows[k]
-    if fullest <= SHORT:
-        _insert(keys, rows, start, stop)
-    else:
-        _merge(keys, rows, spare_keys, spare_rows, start, stop)
+    fullest = n
+    scale = n / (high - low) if high > low else np.inf
+    # Not for infinite times, nor for such that are too close for a quotient.
+    if n > SHORT and 0.0 < scale < np.inf:
+        for k in range(n + 1):
+            counts[k] = 0
+        for i in range(start, stop):
+            counts[max(0, min(n - 1, np.int64((keys[i] - low) * scale))) + 1] += 1
+        fullest = 0
+        for k in range(n):
+            fullest = max(fullest, counts[k + 1])
+            counts[k + 1] += counts[k]
+        for i in range(start, stop):
+            k = max(0, min(n - 1, np.int64((keys[i] - low) * scale)))
+            at = counts[k]
+            spare_keys[at], spare_rows[at] = keys[i], rows[i]
+            counts[k] = at + 1
+        for k in range(n):
+            keys[start + k], rows[start + k] = spare_keys[k], spare_rows[k]
+    # In buckets of few rows no row is far from its place.
+    _insert_and_merge(keys, rows, spare_keys, spare_rows, start, stop, SHORT if fullest > SHORT else n)

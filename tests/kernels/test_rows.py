@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import config
 
 from skytrawl.errors import SchemaError
 from skytrawl.kernels import rows
@@ -90,6 +91,7 @@ def test_many_rows(make):
     check_group(ids, rng.integers(0, 3, n).astype(np.uint8), np.round(rng.uniform(0, 500, n)))
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="about the speed of compiled code")
 @pytest.mark.parametrize("kind", ["even", "clump", "two nights", "geometric", "equal", "falling", "infinite"])
 def test_a_long_object_takes_no_quadratic_time(kind):
     rng = np.random.default_rng(5)
