@@ -73,7 +73,7 @@ def hash_of(object_id: np.ndarray) -> np.ndarray:
     """
     object_id = np.asarray(object_id)
     if object_id.dtype.kind == "S":
-        letters = np.ascontiguousarray(object_id).view(np.uint8).reshape(len(object_id), -1)
+        letters = np.ascontiguousarray(object_id).view(np.uint8).reshape(len(object_id), object_id.itemsize)
         state = np.full(len(object_id), 0xCBF29CE484222325, np.uint64)
         for column in letters.T:
             step = (state ^ column) * np.uint64(0x100000001B3)
