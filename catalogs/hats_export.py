@@ -62,6 +62,23 @@ class ExportReport:
         """JSON types."""
         return asdict(self)
 
+    def facts(self) -> dict[str, str]:
+        """Lines for a terminal."""
+        found = {
+            "objects": f"{self.objects:,}",
+            "rows": f"{self.rows:,}",
+            "files": f"{self.files:,}, {self.nbytes / 1e6:,.1f} MB",
+            "seconds": f"{self.seconds:,.1f}",
+        }
+        if self.left_out:
+            found["left out"] = f"{self.left_out:,} objects without a position"
+        if self.missing_partitions:
+            found["missing"] = f"the objects of {self.missing_partitions:,} partitions that are not done yet"
+        return found
+
+    def __str__(self) -> str:
+        return "\n".join([self.path, *(f"  {name}: {text}" for name, text in self.facts().items())])
+
 
 def write_hats(
     source: Exported,
@@ -169,7 +186,7 @@ def _count(source: Exported, order: int, unplaced: str, progress: Progress | Non
     if found.left_out and unplaced == "refuse":
         raise NoPositionsError(
             f"{source.name}: {found.left_out} of {found.left_out + found.objects} objects have no position, "
-            "and so no place in a HATS catalogue: pass unplaced='drop' to leave them out, or export to Parquet"
+            "so no place in a HATS catalogue: pass unplaced='drop' to leave them out, or export to Parquet"
         )
     return found
 

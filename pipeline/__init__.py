@@ -17,6 +17,7 @@ _PUBLIC = {
     "open_results": "skytrawl.catalogs.results",
     "append": "skytrawl.intake.driver",
     "ingest": "skytrawl.intake.driver",
+    "export": "skytrawl.catalogs.export_store",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",
     "lazy": "skytrawl.graph",

@@ -23,7 +23,7 @@ from skytrawl.errors import IngestError
 
 __all__ = ["chunks", "expand", "header", "pieces", "takes"]
 
-EMPTY = "object without observations"
+EMPTY = "nested light curves without observations are left out"
 
 
 def expand(source: Path, options: Options) -> list[Path] | None:
