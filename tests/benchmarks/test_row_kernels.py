@@ -24,7 +24,7 @@ BARS = {
     "group, random": 90.0,
     "group, by time": 90.0,
     "group, in order": 6.0,
-    "positions, equal": 25.0,
+    "positions, equal": 40.0,
     "positions, different": 80.0,
 }
 MOST_BYTES = 100e6
