@@ -246,17 +246,16 @@ def _table(scale: str, position: str, first: int, last: int) -> tuple[np.ndarray
 @lru_cache(maxsize=256)
 def _earth(scale: str, position: str, part: int) -> np.ndarray:
     """The Earth at the midnights of a span of days, in light days, shape (days, 3)."""
-    from astropy.coordinates import get_body_barycentric
     from astropy.time import Time
-    from erfa import ErfaWarning
+    from erfa import ErfaWarning, epv00
 
     days = np.arange(part * _SPAN, (part + 1) * _SPAN, dtype=np.float64)
     with warnings.catch_warnings():
         # UTC of years without known leap seconds: a second more shifts the Earth by 0.1 ms.
         warnings.simplefilter("ignore", ErfaWarning)
         moments = Time(days, format="mjd", scale=scale).tdb
-        place = get_body_barycentric("earth", moments, ephemeris="builtin")
-        if position == "heliocenter":
-            place = place - get_body_barycentric("sun", moments, ephemeris="builtin")
-    light_day = 299_792.458 * 86_400.0
-    return np.ascontiguousarray(place.xyz.to_value("km").T) / light_day
+        # What astropy calls its built-in ephemeris, both places from one call.
+        from_sun, from_barycentre = epv00(moments.jd1, moments.jd2)
+    place = (from_sun if position == "heliocenter" else from_barycentre)["p"]
+    light_day = 299_792.458 * 86_400.0 / 149_597_870.7  # au
+    return np.ascontiguousarray(place) / light_day

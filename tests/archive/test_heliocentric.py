@@ -23,20 +23,21 @@ MILLISECOND = 1e-3 / 86_400
 
 def random_sky(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    time = generator.uniform(44_000, 60_500, count)
+    time = generator.choice([44_000, 51_500, 59_800], count) + generator.uniform(0, 700, count)
     ra = generator.uniform(0, 360, count)
     return time, ra, np.degrees(np.arcsin(generator.uniform(-1, 1, count)))
 
 
-@pytest.mark.parametrize("scale", ["utc", "tai", "tdb"])
-@pytest.mark.parametrize("position", ["heliocenter", "barycenter"])
+@pytest.mark.parametrize(
+    ("scale", "position"), [("utc", "heliocenter"), ("tai", "barycenter"), ("tdb", "heliocenter")]
+)
 def test_as_astropy_says(scale: str, position: str) -> None:
     from astropy import units
     from astropy.coordinates import EarthLocation, SkyCoord
     from astropy.time import Time
     from astropy.utils import iers
 
-    time, ra, dec = random_sky(300)
+    time, ra, dec = random_sky(200)
     centre = EarthLocation.from_geocentric(0, 0, 0, "m")
     moments = Time(time, format="mjd", scale=scale, location=centre)
     kind = {"heliocenter": "heliocentric", "barycenter": "barycentric"}[position]
