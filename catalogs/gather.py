@@ -112,7 +112,7 @@ def joined(read: Gathered) -> dict[str, np.ndarray]:
         read.warnings.append(
             f"{len(lost)} objects lost all their rows ({shown}{', ...' if len(lost) > 3 else ''})"
         )
-    read.warnings += [f"{text} ({count} rows)" for text, count in read.tally.notes.items()]
+    read.warnings += [f"{text} ({count} rows)" if count else text for text, count in read.tally.notes.items()]
     read.warnings += [
         f"{count} rows dropped: {reason}; add it to a survey file of your own if it is meant"
         for reason, count in read.tally.dropped.items()

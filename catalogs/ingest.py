@@ -172,8 +172,14 @@ def ingest(
         on_bad,
         missing_errors,
     )
-    options = Options(encoding=encoding, delimiter=delimiter, use_pyarrow=use_pyarrow)
-    listed = readers.sources_of(sources)
+    options = Options(
+        encoding=encoding,
+        delimiter=delimiter,
+        use_pyarrow=use_pyarrow,
+        files=described.files,
+        time_format=time_format or "",
+    )
+    listed = readers.sources_of(sources, options, reader)
     read = Gathered(rules, options, dict(columns or {}), reader)
     for number, source in enumerate(listed):
         if progress:

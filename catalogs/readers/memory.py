@@ -48,6 +48,13 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
         )
 
 
+def chunk_of(first_row: int, columns: Mapping[str, Any], kinds: Kinds) -> Chunk:
+    """The chunk of columns that are arrays; values of masked arrays may be missing."""
+    return _chunk(
+        first_row - 1, {name: _plain(column, kinds[name]) for name, column in columns.items()}, kinds
+    )
+
+
 def _names(source: Any) -> tuple[str, ...]:
     names = tuple(source) if isinstance(source, Mapping) else getattr(source, "colnames", None)
     if names is None:

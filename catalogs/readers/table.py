@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skytrawl.catalogs.surveys.files import Files
 from skytrawl.errors import IngestError
 
 # Texts (lower case, stripped) that stand for a missing number.
@@ -35,6 +36,10 @@ class Options:
         The nested column that holds the light curves, where a table has several (HATS).
     use_pyarrow : bool or None
         For text files; None uses it where it is installed. The values are the same either way.
+    files : tuple of Files
+        Forms in which the survey delivers files of one light curve each.
+    time_format : str
+        As asked for; "" lets a reader tell forms of time apart that its files may have.
     """
 
     encoding: str = "utf-8"
@@ -44,6 +49,8 @@ class Options:
     align_on: str | None = None
     nested: str | None = None
     use_pyarrow: bool | None = None
+    files: tuple[Files, ...] = ()
+    time_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,32 @@ class Coded:
         return np.array(self.names or [b""], "S")[self.codes]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a chunk stand in a source of many files.
+
+    Attributes
+    ----------
+    names : list of str
+        Of files, below the source; "" for the source itself.
+    starts : int64 array
+        First row, in the chunk from 0, of each stretch of consecutive lines of a file.
+    lines : int64 array
+        Line of that row in its file, from 1; 0 where the row stands for the file as a whole.
+    """
+
+    names: list[str]
+    starts: np.ndarray
+    lines: np.ndarray
+
+    def of(self, source: str, row: int) -> str:
+        """File and line of a row."""
+        stretch = int(np.searchsorted(self.starts, row, side="right")) - 1
+        name = "/".join(filter(None, (source, self.names[stretch])))
+        line = int(self.lines[stretch])
+        return f"{name}, line {line + row - int(self.starts[stretch])}" if line else name
+
+
 @dataclass
 class Chunk:
     """Some consecutive rows of a source.
@@ -114,13 +147,19 @@ class Chunk:
     rejected : list of (reason, indices, texts)
         Rows that the reader could not take, such as text in a number column, with what stood there.
     notes : dict of str to int
-        How often something was seen that is worth a warning but costs no row.
+        How often something was seen that is worth a warning but costs no row; 0 where a number says nothing.
+    places : Places or None
+        Of the rows, if the source is of many files; otherwise rows count from `first_row`.
+    time_format : str
+        Of the times of this chunk, if the reader could tell; otherwise "".
     """
 
     first_row: int
     columns: dict[str, Any]
     rejected: list[tuple[str, np.ndarray, list[str]]] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    places: Places | None = None
+    time_format: str = ""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -138,15 +177,26 @@ Kinds = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Reader:
-    """One kind of file; see :mod:`skytrawl.catalogs.readers`."""
+    """One kind of file; see :mod:`skytrawl.catalogs.readers`.
+
+    Attributes
+    ----------
+    folders : bool
+        Whether a folder may be a source, where the reader is asked for by name.
+    aligned : bool
+        Whether `chunks` honours ``options.align_on``.
+    claims : frozenset of str
+        Column names that make a table, read by another reader, one of this reader's.
+    """
 
     name: str
     extensions: tuple[str, ...]
     header: Callable[[Any, Options], Header]
     chunks: Callable[[Piece, Kinds, Options], Iterator[Chunk]]
     pieces: Callable[[Any, Options], list[Piece]] = whole
-    expand: Callable[[Path], list[Path] | None] | None = None
-    takes: Callable[[Path], bool] | None = None
+    expand: Callable[[Path, Options], list[Path] | None] | None = None
+    takes: Callable[[Path, Options], bool] | None = None
+    folders: bool = False
     aligned: bool = False
     claims: frozenset[str] = frozenset()
     summary: str = ""
