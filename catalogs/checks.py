@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.readers.table import Coded, code_integers
+from skytrawl.catalogs.readers.table import Coded, Places, code_integers
 from skytrawl.catalogs.surveys import Survey
 from skytrawl.catalogs.tally import EXAMPLES, Tally
 from skytrawl.catalogs.times import MJD_RANGE, MJD_ZERO, TIME_FORMATS, parse_time_format, to_mjd
@@ -69,6 +69,7 @@ class Check:
     rules: Rules
     where: str
     tally: Tally
+    places: Places | None = None
     alive: np.ndarray = field(init=False)
     dropped: int = field(default=0, init=False)
 
@@ -88,10 +89,21 @@ class Check:
         if fresh.any():
             self._count(reason, indices[fresh], [text for text, new in zip(texts, fresh, strict=True) if new])
 
+    def place(self, row: int) -> str:
+        """Source and number of a row, or file and line."""
+        if self.places is not None:
+            return self.places.of(self.where, row)
+        return f"{self.where}, row {self.first_row + row}"
+
+    @property
+    def named(self) -> str:
+        """The source, with the first of its files that the rows are from."""
+        return self.where if self.places is None else self.place(0)
+
     def _count(self, reason: str, hit: np.ndarray, texts: list[str]) -> None:
         texts = texts[:EXAMPLES] + [""] * (EXAMPLES - len(texts))
         places = [
-            f"{self.where}, row {self.first_row + int(index)}" + (f": {text[:60]!r}" if text else "")
+            self.place(int(index)) + (f": {text[:60]!r}" if text else "")
             for index, text in zip(hit[:EXAMPLES], texts, strict=False)
         ]
         if self.rules.on_bad == "raise":
@@ -176,7 +188,7 @@ def times(delivered: np.ndarray, check: Check, column: str) -> np.ndarray:
                 "'days' to keep times of an own zero point"
             )
         raise IngestError(
-            f"{check.where}: {column} holds values about {raw:.10g}, which as {rules.time_format!r} lie "
+            f"{check.named}: {column} holds values about {raw:.10g}, which as {rules.time_format!r} lie "
             f"outside the years 1890 to 2150; {hint}"
         )
     check.drop("time is outside the years 1890 to 2150", outside, delivered)
@@ -196,7 +208,7 @@ def values(value: np.ndarray, error: np.ndarray, check: Check) -> None:
         odd = outside & ~((value > 90) & (value < 101)) & (value != -99) & (value != -999) & (value != -9999)
         if finite.any() and 2 * odd.sum() > finite.sum():
             raise IngestError(
-                f"{check.where}: most values lie outside {least:g} to {most:g} mag (median "
+                f"{check.named}: most values lie outside {least:g} to {most:g} mag (median "
                 f"{float(np.median(value[finite])):.6g}), so these are no magnitudes: if they are fluxes, "
                 "pass quantity='flux' with units= and zero_point="
             )
@@ -254,10 +266,10 @@ def bands(names: Coded, check: Check) -> np.ndarray:
     named: dict[bytes, list[int]] = {}
     for code in present:
         named.setdefault(names.names[code], []).append(code)
-    if 2 * int(strange.sum()) > len(found):
+    if 2 * int((strange & check.alive).sum()) > int(check.alive.sum()):
         shown = [repr(_show(name)) for name in sorted(named) if table[named[name][0]] == _STRANGE]
         raise IngestError(
-            f"{check.where}: most rows have bands that {rules.survey.name} does not know: "
+            f"{check.named}: most rows have bands that {rules.survey.name} does not know: "
             f"{', '.join(shown[:8])} (it has {', '.join(rules.survey.band_names)}). Pass the right survey=, "
             "or a survey file of your own that lists them as bands, spellings or codes"
         )
@@ -293,7 +305,7 @@ def positions(ra: np.ndarray, dec: np.ndarray, check: Check) -> tuple[np.ndarray
     if seen.any() and 2 * (wrong & seen).sum() > seen.sum():
         index = int(np.argmax(wrong))
         raise IngestError(
-            f"{check.where}, row {check.first_row + index}: ra {ra[index]:g}, dec {dec[index]:g} is no "
+            f"{check.place(index)}: ra {ra[index]:g}, dec {dec[index]:g} is no "
             "position in degrees (ra 0 to 360, dec -90 to 90): convert the columns, or name the right ones "
             "with ra= and dec="
         )

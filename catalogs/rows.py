@@ -1,5 +1,6 @@
 """From delivered columns to checked rows: units, times, plausibility, and a count of every dropped row."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,10 @@ def normalise(chunk: Chunk, mapped: Mapped, rules: Rules, where: str, tally: Tal
     rows = len(chunk)
     tally.read += rows
     for text, count in chunk.notes.items():
-        tally.note(f"{where}: {text}", count)
-    check = Check(rows, chunk.first_row, rules, where, tally)
+        tally.note(text, count)
+    if chunk.time_format:
+        rules = replace(rules, time_format=chunk.time_format)
+    check = Check(rows, chunk.first_row, rules, where, tally, chunk.places)
     delivered = {role: chunk.columns[name] for role, name in mapped.columns.items()}
     for role, value in mapped.constants.items():
         delivered[role] = _constant(role, value, rows)
@@ -161,8 +164,21 @@ def _rejected(chunk: Chunk, mapped: Mapped, check: Check) -> np.ndarray:
         elif reason.partition(" is no ")[0] in optional:
             check.tally.note(f"{check.where}: {reason}, stored as unknown", len(indices))
         else:
+            _check_type(reason, indices, texts, mapped, check)
             check.drop_indices(reason, indices, texts)
     return np.concatenate(nameless)
+
+
+def _check_type(reason: str, indices: np.ndarray, texts: list[str], mapped: Mapped, check: Check) -> None:
+    """Refuse a column without any number."""
+    column = reason.removesuffix(" is no number")
+    roles = [role for role, name in mapped.columns.items() if name == column and reason != column]
+    if roles and check.first_row == 1 and 1 < check.rows == len(indices):
+        raise IngestError(
+            f"{check.where}, row 1: the column {column!r} holds text (such as {texts[0][:60]!r}) in all "
+            f"of the first {check.rows} rows, where {roles[0]} needs numbers: name the right column with "
+            f"{roles[0]}=<column>, or convert this one"
+        )
 
 
 def _objects(ids: np.ndarray, check: Check) -> np.ndarray:
