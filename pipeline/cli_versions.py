@@ -107,11 +107,13 @@ def unpin(storage: Any, name: str, as_json: bool) -> None:
 def back(storage: Any, number: int, as_json: bool) -> None:
     """Make the content of version NUMBER the latest version; nothing is removed."""
     from skytrawl.catalogs.retention import back_to
+    from skytrawl.catalogs.versions import list_versions
 
+    latest = list_versions(storage)[-1:]
     made = back_to(storage, number)
     text = (
         f"version {made.number} now has the content of version {number}"
-        if made.note == f"back to {number}"
+        if made.number not in latest
         else f"version {made.number}, the latest, has this content already"
     )
     _say({"number": made.number, **made.header}, text, as_json)

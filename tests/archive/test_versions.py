@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs import versions
-from skytrawl.catalogs.archive import Archive, ArchiveWriter
+from skytrawl.catalogs.archive import Archive, ArchiveWriter, Block
 from skytrawl.catalogs.shards import SLOTS
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import PARTITION, Version
-from skytrawl.errors import ArchiveError, VersionConflictError
+from skytrawl.errors import ArchiveError, SchemaError, VersionConflictError
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -133,3 +133,107 @@ def test_content_hash_sees_name_type_and_value() -> None:
     assert first != versions.content_hash({"a": np.arange(3, dtype="f4"), "b": np.arange(3)})
     assert first != versions.content_hash({"a": np.array([0.0, 1.0, -2.0]), "b": np.arange(3)})
     assert versions.content_hash({"a": np.zeros(0)}) != versions.content_hash({"a": np.zeros(1)})
+
+
+def ids(archive: Archive) -> list[int]:
+    """First id of each filled partition."""
+    return [
+        int(archive.read(number, ["object_id"]).objects["object_id"][0])
+        for number in np.flatnonzero(archive.version.partitions["n_objects"])
+    ]
+
+
+def test_partitions_follow_the_curve(make_writer, make_block, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    writer = make_writer(path)
+    for first in (300, 100, -1, 500):
+        writer.write(make_block([2, 3], first_id=first) if first >= 0 else Block())
+    made = writer.publish(note="ingest", sources={"files": 3})
+    assert (made.note, made.header["sources"], made.index) == ("ingest", {"files": 3}, ())
+    assert made.partitions["n_objects"].tolist() == [2, 2, 2, 0]
+    stored = [key for key in writer.storage.list() if "/c/" in key]
+    assert made.header["bytes"] == sum(path.joinpath(key).stat().st_size for key in stored)
+    assert ids(Archive.open(path)) == [100, 300, 500]
+    slots = writer.reserve(1, 4)
+    record = writer.write_into(make_block([4], first_id=200), *slots)
+    later = writer.write_into(make_block([1], first_id=700), *writer.reserve(1, 1))
+    writer.replace_partition(0, [record, later])
+    assert writer.publish(note="append").number == 2
+    assert ids(Archive.open(path)) == [200, 300, 500, 700]
+    assert ids(Archive.open(path, 1)) == [100, 300, 500]
+    version = Archive.open(path).version
+    for number, record in enumerate(version.partitions[:4]):
+        for key in (record["healpix_min"], record["healpix_max"]):
+            assert version.partitions_at(int(key)).tolist() == [number]
+    assert not len(version.partitions_at(int(version.partitions["healpix_max"][3]) + 1))
+
+
+def test_partitions_that_overlap_are_all_found() -> None:
+    generator = np.random.default_rng(0)
+    table = np.zeros(50, PARTITION)
+    table["n_objects"] = generator.integers(0, 3, 50)
+    edges = np.sort(generator.integers(0, 200, (50, 2)), axis=1)
+    table["healpix_min"], table["healpix_max"] = edges.T
+    version = Version(1, table)
+    for key in range(201):
+        expected = (table["n_objects"] > 0) & (edges[:, 0] <= key) & (key <= edges[:, 1])
+        assert sorted(version.partitions_at(key).tolist()) == np.flatnonzero(expected).tolist()
+
+
+def test_what_changes_nothing_makes_no_version(archive_path: Path, make_block) -> None:
+    writer = ArchiveWriter(archive_path)
+    assert writer.publish().number == 1
+    old = Archive.open(archive_path)
+    names = ["object_id", "ra", "dec", "healpix", "time", "value", "error", "band"]
+    blocks = [old.read(number, names) for number in range(3)]
+    # The same values, delivered again: the partitions stay where they are, and so do results of them.
+    for number in (2, 0, 1):
+        writer.drop(number)
+        writer.write(blocks[number])
+    assert writer.publish(note="append").number == 1
+    assert versions.list_versions(writer.storage) == [1]
+    blocks[1].observations["value"][0] += 1
+    for number in (0, 1):
+        writer.drop(number)
+        writer.write(blocks[number])
+    second = writer.publish()
+    assert second.number == 2
+    changed = second.partitions != old.version.partitions
+    assert changed.tolist() == [False, True, False, False]
+    # Another index is a change; without one, that of the same partitions stays.
+    assert writer.publish(index=["a"]).index == ("a",)
+    assert writer.publish().number == 3
+    writer.write(make_block([1], first_id=900))
+    assert writer.publish().index == ()
+
+
+def test_a_missing_shard_is_never_published(archive_path: Path, make_block) -> None:
+    writer = ArchiveWriter(archive_path)
+    record = writer.write(make_block([3], first_id=900))
+    lost = writer.arrays["lightcurves/band"].key(int(record["observation_slot"]))
+    writer.storage.delete(lost)
+    with pytest.raises(ArchiveError, match=r"band/c/\d+ is missing.*Nothing is published"):
+        writer.publish()
+    assert versions.list_versions(writer.storage) == [1]
+
+
+def test_what_is_known_at_the_end_is_settled_before_the_first_version(
+    make_writer, make_block, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    writer = make_writer(path)
+    writer.write(make_block([3]))
+    curves = {**writer.attrs["light_curves"], "units": "nJy", "quantity": "flux"}
+    with pytest.raises(SchemaError, match="bands: need"):
+        writer.settle(bands=[])
+    with pytest.raises(ArchiveError, match="object_slot are fixed"):
+        writer.settle(object_slot=3)
+    writer.settle(bands=["zg", "zr"], light_curves=curves, rounding={"value": 1e-4}, has_positions=True)
+    writer.publish()
+    archive = Archive.open(path)
+    assert archive.bands == ("zg", "zr")
+    assert archive.attrs["rounding"] == {"value": 1e-4}
+    assert archive.array("value").attrs["units"] == "nJy"
+    assert archive.read(0, ["value"]).n_observations == 3
+    with pytest.raises(ArchiveError, match="has a published version"):
+        writer.settle(bands=["g", "r"])
