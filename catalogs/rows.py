@@ -173,9 +173,9 @@ def _check_type(reason: str, indices: np.ndarray, texts: list[str], mapped: Mapp
     """Refuse a column without any number."""
     column = reason.removesuffix(" is no number")
     roles = [role for role, name in mapped.columns.items() if name == column and reason != column]
-    if roles and check.first_row == 1 and 1 < check.rows == len(indices):
+    if roles and check.places is None and check.first_row == 1 and 1 < check.rows == len(indices):
         raise IngestError(
-            f"{check.where}, row 1: the column {column!r} holds text (such as {texts[0][:60]!r}) in all "
+            f"{check.place(0)}: the column {column!r} holds text (such as {texts[0][:60]!r}) in all "
             f"of the first {check.rows} rows, where {roles[0]} needs numbers: name the right column with "
             f"{roles[0]}=<column>, or convert this one"
         )

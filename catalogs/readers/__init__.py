@@ -145,16 +145,13 @@ def find_reader(source: Any, options: Options, name: str | None = None) -> tuple
     for reader in READERS.values():
         if reader.takes is not None and reader.takes(source, options):
             return reader, reader.header(source, options)
-    suffixes = [suffix.lower() for suffix in source.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
     for reader in READERS.values():
-        if suffixes and suffixes[-1] in reader.extensions:
+        if _suffix(source) in reader.extensions:
             break
     else:
         known = ", ".join(sorted(suffix for reader in READERS.values() for suffix in reader.extensions))
         raise IngestError(
-            f"{source}: no reader knows the extension {(suffixes or ['(none)'])[-1]!r} (known: {known}); "
+            f"{source}: no reader knows the extension {_suffix(source) or '(none)'!r} (known: {known}); "
             "name one "
             f"with reader=, such as reader='csv'"
         )
@@ -163,6 +160,14 @@ def find_reader(source: Any, options: Options, name: str | None = None) -> tuple
         if other.claims and other.claims <= set(found.names):
             return other, other.header(source, options)
     return reader, found
+
+
+def _suffix(source: Path) -> str:
+    """The extension of a file in lower case, without that of compression."""
+    suffixes = [suffix.lower() for suffix in source.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
 
 
 def source_name(source: Any) -> str:
@@ -215,7 +220,7 @@ def _sources_in(folder: Path, options: Options, name: str | None) -> list[Path]:
     files = sorted(
         file
         for file in folder.iterdir()
-        if file.is_file() and known & {suffix.lower() for suffix in file.suffixes}
+        if file.is_file() and file.name[0] not in "._" and _suffix(file) in known
     )
     if not files:
         raise IngestError(
