@@ -128,7 +128,7 @@ def place_names(name: str, source: Path, alone: bool, form: Files) -> dict[str, 
     found = {STEM: form.stem(base), PARENT: parent}
     groups: dict[str, str] = {}
     if form.path:
-        match = re.search(form.path, str(source) if alone else name)
+        match = re.search(form.path, str(source) if alone else f"{source.name}/{name}")
         if match is None:
             raise Fault(f"its path does not fit {form.path!r}")
         groups = {f"{{{group}}}": text or "" for group, text in match.groupdict().items()}

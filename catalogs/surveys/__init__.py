@@ -22,8 +22,14 @@ One TOML file a survey. Keys:
     density of magnitude 0, for systems other than AB).
 ``[columns]``
     Role (object, time, value, ...) to the column names of its usual products.
+``[[files]]``
+    A form in which light curves come as one file each: ``suffixes``, ``columns`` of files without header
+    line, ``delimiter``, ``comment``, ``heading``, ``object`` and ``band`` from the file's place ("{stem}",
+    "{parent}", or the groups of the regular expression ``path``), ``limit_mark``, ``time_formats``; see
+    :class:`~skytrawl.catalogs.surveys.files.Files`.
 """
 
 from skytrawl.catalogs.surveys.description import Band, Survey, list_surveys, load_survey
+from skytrawl.catalogs.surveys.files import Files
 
-__all__ = ["Band", "Survey", "list_surveys", "load_survey"]
+__all__ = ["Band", "Files", "Survey", "list_surveys", "load_survey"]

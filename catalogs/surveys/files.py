@@ -36,8 +36,8 @@ class Files:
         Text in which "{stem}" is the name of the file without its suffix, "{parent}" the name of its folder,
         and "{<name>}" a group of `path`. An empty `band` leaves it to a column of the file.
     path : str
-        Regular expression with named groups, searched for in the path of the file below the folder given
-        (with /).
+        Regular expression with named groups, searched for in the path of the file from the folder given on,
+        with / and the name of that folder.
     limit_mark : str
         What stands before a number that is an upper limit.
     time_formats : tuple of str
