@@ -6,29 +6,23 @@ the whole catalogue come from the `hats` package, so that they are what it expec
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.export_arrow import SPATIAL_INDEX, Exported, Progress, cut, identifier_type, pyarrow
-from skytrawl.catalogs.hats_pixels import SkyHistogram, pixel_range
+from skytrawl.catalogs.export_arrow import Exported, Progress, identifier_type, pyarrow
+from skytrawl.catalogs.hats_files import ROW_BYTES, write_files
+from skytrawl.catalogs.hats_metadata import MAP_ORDER, describe
+from skytrawl.catalogs.hats_pixels import SkyHistogram
 from skytrawl.catalogs.sky import UNPLACED
 from skytrawl.errors import BackendUnavailableError, NoPositionsError, ParameterError
 
-# Bytes in memory of the rows of a pixel file, and rows (observations) of its row groups.
+# Bytes in memory of the rows of a pixel file.
 PIXEL_BYTES = 250_000_000
-GROUP_ROWS = 1_000_000
 HIGHEST_ORDER = 10
-_ROW_BYTES, _OBJECT_BYTES = 20, 64
-_MAP_ORDER = 8
-# The level 15 of `hats` takes ten times as long, and level 3 with exposure times as a dictionary is smaller.
-_ZSTD_LEVEL = 3
-# Values looked at, and bytes that a dictionary on disk may have.
-_SAMPLE, _DICTIONARY_BYTES = 262_144, 131_072
+_OBJECT_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -130,13 +124,20 @@ def write_hats(
             f"highest_order={highest_order}, pixel_bytes={pixel_bytes}: need 0 to 20, and at least 1"
         )
     _require_hats()
-    counted = _count(source, max(highest_order, _MAP_ORDER), unplaced, progress)
+    counted = _count(source, max(highest_order, MAP_ORDER), unplaced, progress)
     pixels = counted.histogram.pixels(pixel_bytes, highest_order)
     temporary = target.with_name(f".{target.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        largest = _write(source, temporary, pixels, counted.integer, progress)
-        _describe(source, temporary, name or target.name, pixels, counted, largest)
+        largest = write_files(source, temporary, pixels, counted.integer, progress)
+        describe(
+            temporary,
+            name or target.name,
+            pixels,
+            counted.histogram,
+            largest,
+            {f"skytrawl_{key}": value for key, value in source.notes.items()},
+        )
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -176,7 +177,7 @@ def _count(source: Exported, order: int, unplaced: str, progress: Progress | Non
         found.objects += int(placed.sum())
         found.rows += int(counts[placed].sum())
         found.integer = identifier_type(ids, found.integer)
-        found.histogram.add(healpix[placed], counts[placed] * _ROW_BYTES + _OBJECT_BYTES)
+        found.histogram.add(healpix[placed], counts[placed] * ROW_BYTES + _OBJECT_BYTES)
     found.histogram.finish()
     if not found.objects:
         what = "no object has a position" if found.left_out else "there are no objects"
@@ -189,161 +190,6 @@ def _count(source: Exported, order: int, unplaced: str, progress: Progress | Non
             "so no place in a HATS catalogue: pass unplaced='drop' to leave them out, or export to Parquet"
         )
     return found
-
-
-def _write(
-    source: Exported,
-    folder: Path,
-    pixels: list[tuple[int, int]],
-    integer: str,
-    progress: Progress | None,
-) -> int:
-    """Write the files of all pixels; returns the objects of the largest."""
-    from hats.io.paths import new_pixel_catalog_file
-    from hats.pixel_math.healpix_pixel import HealpixPixel
-
-    objects = lru_cache(maxsize=2)(source.objects)
-    along = _Along(source)
-    largest = 0
-    for number, (order, pixel) in enumerate(pixels):
-        if progress:
-            progress("write", number, len(pixels))
-        file = new_pixel_catalog_file(folder, HealpixPixel(order, pixel))
-        tables = along.tables(order, pixel, objects, integer)
-        largest = max(largest, _write_pixel(Path(str(file)), tables))
-    if progress:
-        progress("write", len(pixels), len(pixels))
-    return largest
-
-
-class _Along:
-    """The filled partitions in the order of the curve."""
-
-    def __init__(self, source: Exported) -> None:
-        self.source = source
-        filled = np.flatnonzero(source.present & (source.partitions["n_objects"] > 0))
-        first = source.partitions["healpix_min"][filled]
-        self.order = filled[np.argsort(first, kind="stable")]
-        self.first = source.partitions["healpix_min"][self.order]
-        self.last = source.partitions["healpix_max"][self.order]
-        self.reach = np.maximum.accumulate(self.last)
-
-    def tables(self, order: int, pixel: int, objects: Callable[[int], Any], integer: str) -> Iterator[Any]:
-        """Tables of the objects of a pixel, along the curve."""
-        low, high = map(np.uint64, pixel_range(order, pixel))
-        start, stop = np.searchsorted(self.reach, low), np.searchsorted(self.first, high)
-        chosen = np.arange(start, stop)[self.last[start:stop] >= low]
-        pieces = (
-            piece for place in chosen for piece in self._pieces(int(self.order[place]), low, high, objects)
-        )
-        tables = (self.source.table(partition, piece, integer) for partition, piece in pieces)
-        if (self.last[chosen][:-1] <= self.first[chosen][1:]).all():
-            yield from tables
-            return
-        # Partitions that reach into each other: this pixel is sorted in memory.
-        joined = pyarrow().concat_tables(list(tables))
-        yield joined.take(np.argsort(joined[SPATIAL_INDEX].to_numpy(), kind="stable"))
-
-    @staticmethod
-    def _pieces(
-        partition: int, low: np.uint64, high: np.uint64, objects: Callable[[int], Any]
-    ) -> Iterator[tuple[int, slice]]:
-        _, healpix, counts = objects(partition)
-        start, stop = map(int, np.searchsorted(healpix, np.array([low, high])))
-        for piece in cut(counts[start:stop], GROUP_ROWS):
-            yield partition, slice(start + piece.start, start + piece.stop)
-
-
-def _write_pixel(file: Path, tables: Iterator[Any]) -> int:
-    """Write one file of row groups; returns its objects."""
-    import pyarrow as pa
-    from hats.io.file_io.file_io import get_parquet_write_table_kwargs
-    from pyarrow import parquet
-
-    writer = None
-    objects, waiting, nbytes = 0, [], 0
-    try:
-        for table in tables:
-            if writer is None:
-                own = {"compression_level": _ZSTD_LEVEL, "use_dictionary": _repeating(table)}
-                words = get_parquet_write_table_kwargs(table.schema, write_table_kwargs=own)
-                del words["row_group_size"]  # of a writer it is said with each table
-                writer = parquet.ParquetWriter(file, table.schema, **words)
-            waiting.append(table)
-            nbytes += table.nbytes
-            objects += table.num_rows
-            if nbytes >= GROUP_ROWS * _ROW_BYTES // 2:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=objects)
-                waiting, nbytes = [], 0
-        if waiting and writer is not None:
-            writer.write_table(pa.concat_tables(waiting), row_group_size=objects)
-    finally:
-        if writer is not None:
-            writer.close()
-    return objects
-
-
-def _repeating(table: Any) -> list[str]:
-    """Columns on disk whose values repeat: texts, integers, and numbers such as shared exposure times."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found = []
-    for field in table.schema:
-        column = table[field.name].combine_chunks()
-        nested = pa.types.is_struct(field.type)
-        for child in field.type if nested else [field]:
-            values = column.field(child.name).flatten() if nested else column
-            path = f"{field.name}.{child.name}.list.element" if nested else field.name
-            some = values.slice(0, _SAMPLE)
-            if not pa.types.is_floating(values.type) or (
-                0 < 2 * len(pc.unique(some)) < min(len(some), _DICTIONARY_BYTES // values.type.byte_width)
-            ):
-                found.append(path)
-    return [path for path in found if path != SPATIAL_INDEX]
-
-
-def _describe(
-    source: Exported,
-    folder: Path,
-    name: str,
-    pixels: list[tuple[int, int]],
-    counted: _Counted,
-    largest: int,
-) -> None:
-    """Write what stands beside the data files, by means of `hats`."""
-    from hats.catalog import PartitionInfo, TableProperties
-    from hats.io import paths
-    from hats.io.file_io import write_fits_image
-    from hats.io.parquet_metadata import write_parquet_metadata
-    from hats.io.skymap import write_skymap
-    from hats.pixel_math.healpix_pixel import HealpixPixel
-
-    import skytrawl
-
-    write_parquet_metadata(folder, create_per_partition_stats=True)
-    info = PartitionInfo([HealpixPixel(order, pixel) for order, pixel in pixels])
-    info.write_to_file(catalog_path=folder)
-    order = max(_MAP_ORDER, info.get_highest_order())
-    filled = counted.histogram.map(order)
-    write_skymap(filled, folder)
-    write_fits_image(filled, paths.get_point_map_file_pointer(folder))
-    properties = TableProperties(
-        catalog_name=name,
-        catalog_type="object",
-        total_rows=counted.objects,
-        ra_column="ra",
-        dec_column="dec",
-        healpix_column=SPATIAL_INDEX,
-        healpix_order=29,
-        skymap_order=order,
-        hats_max_rows=largest,
-        hats_order=info.get_highest_order(),
-        moc_sky_fraction=float(f"{info.calculate_fractional_coverage():.5g}"),
-        **{f"skytrawl_{key}": value for key, value in source.notes.items()},
-        **TableProperties.new_provenance_dict(folder, builder=f"skytrawl v{skytrawl.__version__}"),
-    )
-    properties.to_properties_file(folder)
 
 
 def _require_hats() -> None:

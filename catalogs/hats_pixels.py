@@ -5,6 +5,8 @@ import numpy as np
 # Cells are gathered whenever so many stand in memory.
 _MOST = 4_000_000
 
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class SkyHistogram:
     """Rows and weight in every filled HEALPix cell of an order.
@@ -20,7 +22,7 @@ class SkyHistogram:
         self.cells = np.zeros(0, np.int64)
         self.rows = np.zeros(0, np.int64)
         self.weight = np.zeros(0, np.int64)
-        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._waiting: list[_Columns] = []
 
     def add(self, healpix: np.ndarray, weight: np.ndarray) -> None:
         """Count objects.
@@ -39,9 +41,8 @@ class SkyHistogram:
     def finish(self) -> None:
         """Bring `cells` (ascending), `rows` and `weight` up to date."""
         parts = [(self.cells, self.rows, self.weight), *self._waiting]
-        self.cells, self.rows, self.weight = _sums(
-            *(np.concatenate(column) for column in zip(*parts, strict=True))
-        )
+        cells, rows, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+        self.cells, self.rows, self.weight = _sums(cells, rows, weight)
         self._waiting = []
 
     def pixels(self, most: int, highest: int) -> list[tuple[int, int]]:
@@ -71,14 +72,14 @@ class SkyHistogram:
         return full
 
 
-def _sums(cells: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sums of columns over equal cells, which come out ascending."""
+def _sums(cells: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> _Columns:
+    """Sums over equal cells, which come out ascending."""
+    if not len(cells):
+        return cells, rows, weight
     order = np.argsort(cells, kind="stable")
     cells = cells[order]
-    starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])) if len(cells) else np.zeros(0, np.int64)
-    if not len(starts):
-        return cells, *(column[:0] for column in columns)
-    return cells[starts], *(np.add.reduceat(column[order], starts) for column in columns)
+    starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
+    return cells[starts], np.add.reduceat(rows[order], starts), np.add.reduceat(weight[order], starts)
 
 
 def pixel_range(order: int, pixel: int) -> tuple[int, int]:

@@ -44,10 +44,10 @@ def pixel_files(folder: Path) -> list[Path] | None:
             )
         return pixel_files(primary)
     if kind == "other":
-        primary = words.get("hats_primary_table_url", "the catalogue")
+        other = words.get("hats_primary_table_url", "its primary table")
         raise IngestError(
             f"{folder} is a HATS {words['dataproduct_type']} catalogue, which holds no light curves of its "
-            f"own: name the catalogue it belongs to ({primary}) instead"
+            f"own: name the catalogue it belongs to ({other}) instead"
         )
     if kind == "catalogue":
         return _listed(folder, words.get("hats_npix_suffix", ".parquet"))
@@ -91,15 +91,21 @@ def _properties(file: Path) -> dict[str, str]:
 def _listed(folder: Path, suffix: str) -> list[Path]:
     """Files of the pixels; those on disk must be those of partition_info.csv, where there is one."""
     data = folder / "dataset"
-    present = {}
+    present: dict[tuple[int, int], Path] = {}
     for path in data.glob("Norder=*/Dir=*/Npix=*"):
-        order, pixel = _ORDER.search(str(path.parent)), _PIXEL.match(path.name)
-        if order and pixel:
-            present[int(order[1]), int(pixel[1])] = path
+        found = _ORDER.match(path.parent.parent.name), _PIXEL.match(path.name)
+        if found[0] and found[1]:
+            present[int(found[0][1]), int(found[1][1])] = path
     table = folder / "partition_info.csv"
     if table.is_file():
-        with open(table, newline="") as file:
-            listed = {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
+        try:
+            with open(table, newline="") as file:
+                listed = {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
+        except (KeyError, ValueError, TypeError) as error:
+            raise IngestError(
+                f"{table} is no list of Norder and Npix ({error}): fetch it again, or remove it to take the "
+                "pixels that are there"
+            ) from None
         if missing := sorted(listed - set(present)):
             order, pixel = missing[0]
             name = f"Norder={order}/Dir={pixel // _DIR * _DIR}/Npix={pixel}{suffix.rstrip('/')}"
