@@ -198,6 +198,8 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
     own = (
         survey.columns.get(role, ()) if role not in ("value", "error") or quantity == survey.quantity else ()
     )
+    if role in survey.columns and not survey.columns[role] and role not in REQUIRED:
+        return ""
     by_lower = {name.lower(): name for name in reversed(header.names)}
     for name in (*(name.lower() for name in own), *usual):
         if name in by_lower:

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skytrawl.catalogs.readers.curve_text import Columns, NoTable, Parsed, parse_fast, parse_lines
-from skytrawl.catalogs.readers.table import Chunk, Coded, Kinds, Places, parse_numbers
+from skytrawl.catalogs.readers.table import Chunk, Coded, Kinds, Places
 from skytrawl.catalogs.surveys.files import PARENT, STEM, Files
 from skytrawl.catalogs.times import MJD_RANGE, parse_time_format
+from skytrawl.errors import IngestError
 
 REFUSED = "the file cannot be read as a light curve"
 _ROW_BYTES = 32
@@ -37,6 +40,10 @@ class Part:
         Names in the header line; None if there is none.
     width : int
         Fields of a line.
+    rows : int
+        Number of lines of `text`.
+    end : int
+        Number of the line after the part.
     plain : bool
         Whether every line should be a row.
     first : str
@@ -48,6 +55,8 @@ class Part:
     first_line: int
     heading: tuple[str, ...] | None
     width: int
+    rows: int
+    end: int
     plain: bool
     first: str
 
@@ -82,14 +91,17 @@ class Part:
                     heading = tuple(fields)
             start, line = stop + 1, line + 1
         text = text[start:] if start else text
+        rows = text.count(b"\n")
+        end = line + rows
         if text.endswith((b"\n\n", b" \n")):
             text = text.rstrip() + b"\n"
-        if not text.strip() and before is None:
+            rows = text.count(b"\n")
+        if not rows and before is None:
             raise Fault("it holds no rows")
         fields = split(text[: text.find(b"\n")], form.delimiter)
         width = len(heading) if heading is not None else len(fields)
-        plain = not (comment and comment in text) and b"\n\n" not in text
-        return cls(name, text, line, heading, width, plain, fields[0] if fields else "")
+        plain = not (comment and comment in text)
+        return cls(name, text, line, heading, width, rows, end, plain, fields[0] if fields else "")
 
 
 def split(row: bytes, delimiter: str) -> list[str]:
@@ -100,8 +112,10 @@ def split(row: bytes, delimiter: str) -> list[str]:
 
 def is_number(text: str) -> bool:
     """Whether a text is a number."""
-    values, bad = parse_numbers([text])
-    return not bad and bool(np.isfinite(values[0]))
+    try:
+        return "_" not in text and isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def column_names(part: Part, form: Files) -> tuple[str, ...]:
@@ -196,10 +210,16 @@ class Reading:
         """The form in which the first time of a part lies between 1890 and 2150; "" if none or many do."""
         if self.timed or not self.form.time_formats or "time" not in self.form.columns[:1]:
             return ""
-        values, bad = parse_numbers([part.first])
-        offsets = {form: parse_time_format(form)[1] for form in self.form.time_formats}
-        fit = [form for form, off in offsets.items() if MJD_RANGE[0] <= values[0] - off <= MJD_RANGE[1]]
-        return fit[0] if len(fit) == 1 and not bad else ""
+        if not is_number(part.first):
+            return ""
+        time = float(part.first)
+        fit = [form for form, zero in self.zeros if MJD_RANGE[0] <= time - zero <= MJD_RANGE[1]]
+        return fit[0] if len(fit) == 1 else ""
+
+    @cached_property
+    def zeros(self) -> list[tuple[str, float]]:
+        """Forms of time, and what brings each to MJD by subtraction."""
+        return [(form, parse_time_format(form)[1]) for form in self.form.time_formats]
 
 
 @dataclass
@@ -240,7 +260,7 @@ class Batch:
         if not parts or self.wanted is None:
             return
         reading = self.reading
-        counts = [part.text.count(b"\n") for part in parts]
+        counts = [part.rows for part in parts]
         if all(part.plain for part in parts):
             text = parts[0].text if len(parts) == 1 else b"".join([part.text for part in parts])
             parsed = parse_fast(text, self.wanted, reading.form, reading.lean)
@@ -259,17 +279,20 @@ class Batch:
                 if len(parsed):
                     yield self._chunk(parsed, [part], [len(parsed)])
             except UnicodeDecodeError as error:
-                yield from self._refuse_part(part, f"byte 0x{error.object[error.start]:02x} is no text")
+                yield from self.refuse(part.name, f"byte 0x{error.object[error.start]:02x} is no text")
             except NoTable as error:
-                yield from self._refuse_part(part, str(error))
-
-    def _refuse_part(self, part: Part, reason: str) -> Iterator[Chunk]:
-        if self.reading.alone:
-            raise Fault(reason)
-        yield from self.refuse(part.name, reason)
+                yield from self.refuse(part.name, str(error))
 
     def refuse(self, name: str, reason: str) -> Iterator[Chunk]:
-        """A file that cannot be read, as one row that is dropped."""
+        """A file of a folder that cannot be read, as one row that is dropped.
+
+        Raises
+        ------
+        IngestError
+            If it is no file of a folder.
+        """
+        if self.reading.alone:
+            raise IngestError(f"{self.reading.source}: {reason}: repair the file, or fetch it again")
         yield from self.rest()
         try:
             told = place_names(name, self.reading.source, self.reading.alone, self.reading.form)
@@ -304,7 +327,7 @@ class Batch:
                     told.append(place_names(part.name, reading.source, reading.alone, reading.form))
                 except Fault as fault:
                     if reading.alone:
-                        raise
+                        raise IngestError(f"{reading.source}: {fault}: name object and band") from None
                     told.append({})
                     rejected.append((REFUSED, np.arange(end - count, end), [str(fault)] * count))
         for name in missing:

@@ -84,9 +84,15 @@ def parse_fast(text: bytes, wanted: Columns, files: Files, lean: bool = False) -
     lean : bool
         Do without pyarrow.
     """
-    if files.delimiter == " ":
-        text = single_spaces(text)
-    return _by_split(text, wanted, files) if lean else _by_arrow(text, wanted, files)
+    if lean:
+        return _by_split(text, wanted, files)
+    found = None
+    head = text[: text.find(b"\n")]
+    if files.delimiter != " " or b" ".join(head.split()) == head:
+        found = _by_arrow(text, wanted, files)
+    if found is None and files.delimiter == " " and (plain := single_spaces(text)) != text:
+        found = _by_arrow(plain, wanted, files)
+    return found
 
 
 def single_spaces(text: bytes) -> bytes:
@@ -125,7 +131,8 @@ def _by_arrow(text: bytes, wanted: Columns, files: Files) -> Parsed | None:
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(plain, pa.float64()) | dict.fromkeys(strings, pa.string()),
                 include_columns=sorted(plain | strings),
-                null_values=_NULLS,
+                # Between spaces nothing is no missing number, but a field too few.
+                null_values=_NULLS if files.delimiter != " " else _NULLS[1:],
                 strings_can_be_null=False,
             ),
         )

@@ -13,6 +13,7 @@ by itself raises.
 
 import gzip
 import importlib.util
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def header(source: Path, options: Options) -> Header:
     name = _first(source, form) if source.is_dir() else source.name
     if name is None:
         raise IngestError(f"{source} holds no file of light curves ({', '.join(form.suffixes) or 'any'})")
-    file = (source if source.is_dir() else source.parent) / name
+    file = os.path.join(source if source.is_dir() else source.parent, name)
     try:
         part = next(_parts(file, name, form, options))
     except Fault as fault:
@@ -101,18 +102,17 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     source: Path = piece.source
     form = _form(source, options)
     alone = not source.is_dir()
+    folder = str(source.parent if alone else source)
     lean = options.use_pyarrow is False or importlib.util.find_spec("pyarrow") is None
     reading = Reading(source, alone, kinds, form, options.chunk_rows, lean, bool(options.time_format))
     batch = Batch(reading, piece.first_row)
     passed = str(piece.part[2]) if len(piece.part) > 2 else ""
     for name in unpack(str(piece.part[1])) if piece.part else [source.name]:
-        file = (source.parent if alone else source) / name
+        file = os.path.join(folder, name)
         try:
             for part in _parts(file, name, form, options):
                 yield from batch.add(part)
         except Fault as fault:
-            if alone:
-                raise IngestError(f"{file}: {fault}: fetch or write it again") from None
             yield from batch.refuse(name, str(fault))
     for chunk in batch.rest():
         if passed:
@@ -137,24 +137,22 @@ def _first_at(folder: Path, form: Files, changed: int) -> str | None:
     return first_file(folder, form)
 
 
-def _parts(file: Path, name: str, form: Files, options: Options) -> Iterator[Part]:
+def _parts(file: str, name: str, form: Files, options: Options) -> Iterator[Part]:
     """The text of a file in parts that end with a line, each with what stood above the rows."""
     part = None
-    line = 1
     for text in _blocks(file, options.encoding):
-        part = Part.of(text, name, line, form, part)
-        line += text.count(b"\n")
+        part = Part.of(text, name, 1 if part is None else part.end, form, part)
         yield part
     if part is None:
         raise Fault("it is empty")
 
 
-def _blocks(file: Path, encoding: str) -> Iterator[bytes]:
+def _blocks(file: str, encoding: str) -> Iterator[bytes]:
     """UTF-8 lines of a file, unpacked, with line feeds at their ends."""
     utf8 = encoding.lower() in ("utf-8", "utf8")
     size = _BLOCK if utf8 else -1  # what a line end is, in other encodings, is seen after decoding
     try:
-        with gzip.open(file) if file.name.lower().endswith(".gz") else open(file, "rb", 0) as opened:
+        with gzip.open(file) if file.lower().endswith(".gz") else open(file, "rb", 0) as opened:
             text = opened.read(size)
             while text and (more := opened.read(size)):
                 cut = text.rfind(b"\n") + 1

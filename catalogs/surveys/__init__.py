@@ -21,7 +21,8 @@ One TOML file a survey. Keys:
     filter, kept as delivered), ``codes`` (other marks, translated to ``name``), ``zero_point_jy`` (flux
     density of magnitude 0, for systems other than AB).
 ``[columns]``
-    Role (object, time, value, ...) to the column names of its usual products.
+    Role (object, time, value, ...) to the column names of its usual products; [] for a role that no column
+    plays, whatever its name.
 ``[[files]]``
     A form in which light curves come as one file each: ``suffixes``, ``columns`` of files without header
     line, ``delimiter``, ``comment``, ``heading``, ``object`` and ``band`` from the file's place ("{stem}",
