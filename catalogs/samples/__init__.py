@@ -22,7 +22,7 @@ class Sample:
     file : str
         In this folder.
     options : mapping
-        Keyword arguments of :func:`skytrawl.catalogs.ingest.ingest`: survey, columns and what else it needs.
+        Keyword arguments of :func:`skytrawl.ingest`: survey, columns and what else it needs.
     objects : str
         File with classes or positions, in this folder; "" where there is none.
     """
@@ -120,7 +120,7 @@ def sample(name: str) -> Sample:
 
     Examples
     --------
-    >>> from skytrawl.catalogs.ingest import ingest
+    >>> from skytrawl.intake.driver import ingest
     >>> rrlyrae = sample("sdss_s82_rrlyrae")
     >>> report = ingest(rrlyrae.path, "rrlyrae.zarr", **rrlyrae.ingest_options())  # doctest: +SKIP
     """

@@ -31,7 +31,7 @@ class Demo:
     table : dict of str to array of shape (n_rows,)
         object, time (MJD), value (mag), error, band, ra, dec (NaN where unknown), sign, rb, class, row_id.
     options : dict
-        Keyword arguments of :func:`skytrawl.catalogs.ingest.ingest`.
+        Keyword arguments of :func:`skytrawl.ingest`.
     provenance : dict of str to str
         Sample to what was taken from it.
     supernovae : list of str
@@ -57,7 +57,7 @@ def demo_sources() -> Demo:
 
     Examples
     --------
-    >>> from skytrawl.catalogs.ingest import ingest
+    >>> from skytrawl.intake.driver import ingest
     >>> demo = demo_sources()
     >>> report = ingest(demo.table, "demo.zarr", **demo.options)  # doctest: +SKIP
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.job import Job, get_job
 from skytrawl.params import build
 

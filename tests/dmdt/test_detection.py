@@ -9,7 +9,7 @@ import pytest
 
 from skytrawl.catalogs import references
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.kernels import dmdt
 
 CODES = {"g": 0, "R": 1}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import IngestReport, ingest
+from skytrawl.catalogs.report import IngestReport
+from skytrawl.intake.driver import ingest
 
 HEADER = "object,mjd,mag,magerr,band"
 

@@ -246,9 +246,9 @@ def test_missing_sources(tmp_path: Path, take: Take) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IngestError, match="holds no file that a reader knows"):
         take(tmp_path / "folder")
-    (tmp_path / "x.fits").write_bytes(b"SIMPLE")
-    with pytest.raises(IngestError, match=r"extension '.fits'.*reader="):
-        take(tmp_path / "x.fits")
+    (tmp_path / "x.dbf").write_bytes(b"SIMPLE")
+    with pytest.raises(IngestError, match=r"extension '.dbf'.*reader="):
+        take(tmp_path / "x.dbf")
     with pytest.raises(IngestError, match="no sources"):
         take([])
 
@@ -355,14 +355,14 @@ def test_existing_archive_and_failed_ingest(write: Write, tmp_path: Path) -> Non
         if stage == "write":
             raise KeyboardInterrupt
 
-    other = tmp_path / "two.zarr"
+    other, table = tmp_path / "two.zarr", write(*GOOD)
     with pytest.raises(KeyboardInterrupt):
-        ingest(write(*GOOD), other, survey="ztf", progress=interrupt)
+        ingest(table, other, survey="ztf", progress=interrupt)
     with pytest.raises(ArchiveError, match="no published version"):
         Archive.open(other)
     with pytest.raises(IngestError, match="unfinished ingest of other input"):
-        ingest(write(*GOOD), other, survey="ztf", duplicates="keep")
-    assert ingest(write(*GOOD), other, survey="ztf").rows_kept == len(GOOD)
+        ingest(table, other, survey="ztf", duplicates="keep")
+    assert ingest(table, other, survey="ztf").rows_kept == len(GOOD)
     assert not (other / "staging").exists()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skytrawl.catalogs import partition
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.catalogs.partition import cut, group, identifiers
 from skytrawl.catalogs.sky import UNPLACED
 

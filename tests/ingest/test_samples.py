@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.catalogs.samples import demo_sources, list_samples, sample, sample_path
 from skytrawl.catalogs.validate import validate
 from skytrawl.errors import ParameterError

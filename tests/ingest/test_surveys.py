@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.catalogs.surveys import Survey, list_surveys, load_survey
 from skytrawl.errors import IngestError, SchemaError
 

@@ -9,7 +9,7 @@ import pytest
 
 from skytrawl.catalogs import references, soraisam2020
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.ingest import ingest
+from skytrawl.intake.driver import ingest
 from skytrawl.dmdt_common import Cuts
 from skytrawl.dmdt_maps import export_pairs, object_pairs
 from skytrawl.dmdt_score import JOB
