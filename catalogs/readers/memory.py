@@ -88,7 +88,9 @@ def _chunk(start: int, columns: dict[str, np.ndarray], kinds: Kinds) -> Chunk:
     for name, values in columns.items():
         kind = kinds[name]
         if kind in ("number", "decimal") and values.dtype.kind in "fiub":
-            dtype = np.float32 if values.dtype == np.float32 else np.float64
+            # Whatever the order of its bytes.
+            single = values.dtype.kind == "f" and values.dtype.itemsize == 4
+            dtype = np.float32 if single else np.float64
             done[name] = values.astype(dtype, copy=False)
         elif kind == "integer" and values.dtype.kind in "iu":
             done[name] = values.astype(np.int64)

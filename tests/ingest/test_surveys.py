@@ -10,6 +10,7 @@ from skytrawl.catalogs.surveys import Survey, list_surveys, load_survey
 from skytrawl.errors import IngestError, SchemaError
 
 BANDS = {
+    "asassn": ("g", "V"),
     "ztf": ("g", "r", "i"),
     "lsst": ("u", "g", "r", "i", "z", "y"),
     "sdss": ("u", "g", "r", "i", "z"),
@@ -18,6 +19,7 @@ BANDS = {
     "roman": ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213"),
 }
 MEANING = {
+    "asassn": ("magnitude", "total", "mag", "Vega", "utc", "heliocenter", "unknown"),
     "ztf": ("magnitude", "difference", "mag", "AB", "utc", "topocenter", "start"),
     "lsst": ("flux", "difference", "nJy", "AB", "tai", "topocenter", "middle"),
     "sdss": ("magnitude", "total", "mag", "AB", "tai", "topocenter", "unknown"),
