@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 
-from skytrawl.catalogs.readers.table import parse_numbers
 from skytrawl.errors import ParameterError
 
 MJD_ZERO = 2400000.5
@@ -43,6 +42,8 @@ def to_mjd(times: np.ndarray, time_format: str) -> tuple[np.ndarray, list[int]]:
     times : float array or bytes array of shape (n,)
     time_format : str
     """
+    from skytrawl.catalogs.readers.table import parse_numbers  # the readers ask for time formats
+
     kind, offset = parse_time_format(time_format)
     if times.dtype.kind != "S":
         values = np.asarray(times, np.float64)
