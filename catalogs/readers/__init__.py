@@ -49,6 +49,7 @@ READERS: dict[str, Reader] = {
         expand=hats.expand,
         takes=hats.takes,
         aligned=True,
+        sky=hats.sky,
         summary="HATS catalogue or collection: nested light curves, or a flat table",
     ),
     "lightcurves": Reader(

@@ -18,10 +18,17 @@ import numpy as np
 from skytrawl.catalogs.readers import parquet
 from skytrawl.catalogs.readers.hats_folder import is_pixel_file, pixel_files
 from skytrawl.catalogs.readers.hats_layout import Field, Layout, layout_of
-from skytrawl.catalogs.readers.table import Chunk, Coded, Header, Kinds, Options, Piece
+from skytrawl.catalogs.readers.hats_order import (
+    MOST_ROWS,
+    along_sky,
+    ends_of_stretches,
+    group_ranges,
+    sorted_batches,
+)
+from skytrawl.catalogs.readers.table import Chunk, Coded, Header, Kinds, Options, Piece, Places
 from skytrawl.errors import IngestError
 
-__all__ = ["chunks", "expand", "header", "pieces", "takes"]
+__all__ = ["chunks", "expand", "header", "pieces", "sky", "takes"]
 
 EMPTY = "nested light curves without observations are left out"
 
@@ -62,20 +69,43 @@ def pieces(source: Path, options: Options) -> list[Piece]:
         return parquet.pieces(source, options)
     counts = [_observations(file, found, group) for group in range(file.num_row_groups)]
     size, total = source.stat().st_size, sum(counts)
+    ends = ends_of_stretches(group_ranges(file))
     listed: list[Piece] = []
     start, rows, first_row = 0, 0, 1
     for stop, count in enumerate(counts, 1):
         rows += count
-        if stop == len(counts) or rows + counts[stop] / 2 > options.piece_rows:
-            nbytes = size * rows // total if total else size
-            listed.append(Piece(source, (start, stop), rows, nbytes, first_row))
-            start, rows, first_row = stop, 0, first_row + rows
+        if stop < len(counts):
+            if rows + counts[stop] / 2 <= options.piece_rows:
+                continue
+            # Row groups that reach into each other on the sky stay together, to be sorted.
+            if stop not in ends and rows + counts[stop] <= MOST_ROWS:
+                continue
+        nbytes = size * rows // total if total else size
+        listed.append(Piece(source, (start, stop), rows, nbytes, first_row))
+        start, rows, first_row = stop, 0, first_row + rows
     return listed or [Piece(source, (0, 0), 0, size)]
+
+
+def sky(piece: Piece, options: Options) -> tuple[int, int] | None:
+    """Range of HEALPix cells (order 29, inclusive) of a piece; None where its objects are not along the sky.
+
+    Objects come along the sky if ``options.align_on`` is set, also from a file that is not sorted.
+    """
+    file = parquet._open(piece.source)
+    found = layout_of(file.schema_arrow, options.nested, str(piece.source))
+    start, stop = map(int, piece.part or (0, file.num_row_groups))
+    ranges = [pair for pair in group_ranges(file)[start:stop] if pair is not None]
+    if not found.groups or not ranges or len(ranges) < stop - start:
+        return None
+    if (piece.rows or 0) > MOST_ROWS and along_sky(file, start, stop) is not None:
+        return None
+    return min(first for first, _ in ranges), max(last for _, last in ranges)
 
 
 def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     """Rows of whole objects in chunks of about ``options.chunk_rows`` rows.
 
+    With ``options.align_on`` they come along the sky, as far as :func:`sky` says so.
     If only columns of the object are asked for, there is one row an object.
 
     Raises
@@ -101,21 +131,29 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     leaves = _leaves(file)
     of_rows = {name: leaves[_leaf(found.rows[name], leaves)] for name in nested}
     coded = [of_rows[name] for name in nested if kinds[name] == "coded"]
-    file = parquet._open(source, coded)
-    # pyarrow cannot join lists of codes over row groups, each of which has a dictionary of its own.
-    runs = [[group] for group in range(start, stop)] if coded else [list(range(start, stop))]
-    per_batch = _objects_a_batch(file, found, range(start, stop), options.chunk_rows)
     columns = [of_rows.get(name, name) for name in kinds]
     row, empty = piece.first_row, 0
     try:
-        # One thread: parallelism comes from pieces.
-        for batch in (
-            batch for run in runs for batch in file.iter_batches(per_batch, run, columns, use_threads=False)
-        ):
+        order = None
+        if options.align_on is not None and (piece.rows or 0) <= MOST_ROWS:
+            order = along_sky(file, start, stop)
+        if order is None:
+            per_batch = _objects_a_batch(file, found, range(start, stop), options.chunk_rows)
+            batches = _in_file(parquet._open(source, coded), range(start, stop), columns, per_batch, coded)
+        else:
+            file = parquet._open(source, coded if stop - start == 1 else ())
+            table = file.read_row_groups(list(range(start, stop)), columns, use_threads=False)
+            counts = _lists(table.select([found.rows[nested[0]].column]), found.rows[nested[0]])[1]
+            starts = piece.first_row + np.cumsum(counts) - counts
+            batches = sorted_batches(table, order, counts, options.chunk_rows)
+        for objects, batch in batches:
             chunk, without = _long(source, batch, found, kinds, row)
             empty += without
             if not len(chunk):
                 continue
+            if objects is not None:
+                filled = objects[counts[objects] > 0]
+                chunk.places = Places([""], np.cumsum(counts[filled]) - counts[filled], starts[filled])
             if empty:
                 chunk.notes[EMPTY], empty = empty, 0
             yield chunk
@@ -127,6 +165,18 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     if empty:
         chunk.notes[EMPTY] = empty
         yield chunk
+
+
+def _in_file(
+    file: Any, groups: range, columns: list[str], objects: int, coded: list[str]
+) -> Iterator[tuple[None, Any]]:
+    """Objects as they stand in the file, some at a time."""
+    # pyarrow cannot join lists of codes over row groups, each of which has a dictionary of its own.
+    runs = [[group] for group in groups] if coded else [list(groups)]
+    for run in runs:
+        # One thread: parallelism comes from pieces.
+        for batch in file.iter_batches(objects, run, columns, use_threads=False):
+            yield None, batch
 
 
 def _objects_a_batch(file: Any, found: Layout, groups: range, rows: int) -> int:
@@ -196,16 +246,25 @@ def _long(source: Path, batch: Any, found: Layout, kinds: Kinds, first_row: int)
     return chunk, int((counts == 0).sum())
 
 
-def _flat(batch: Any, place: Field) -> tuple[Any, np.ndarray]:
-    """The values of a field end to end, and the number of each object."""
+def _lists(table: Any, place: Field) -> tuple[Any, np.ndarray]:
+    """The lists of a field, of a batch or table, and the length of each."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    lists = batch.column(place.column)
+    lists = table.column(place.column)
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.combine_chunks()
     if place.name is not None and not place.of_structs:
         lists = lists.field(place.name)
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return lists, counts.astype(np.int64)
+
+
+def _flat(batch: Any, place: Field) -> tuple[Any, np.ndarray]:
+    """The values of a field end to end, and the number of each object."""
+    lists, counts = _lists(batch, place)
     values = lists.flatten()
-    return (values.field(place.name) if place.of_structs else values), counts.astype(np.int64)
+    return (values.field(place.name) if place.of_structs else values), counts
 
 
 def _shown(batch: Any, found: Layout, kinds: Kinds, index: int) -> str:

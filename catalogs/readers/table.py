@@ -185,6 +185,9 @@ class Reader:
         Whether a folder may be a source, where the reader is asked for by name.
     aligned : bool
         Whether `chunks` honours ``options.align_on``.
+    sky : callable or None
+        Range of HEALPix cells (order 29, inclusive) of a piece whose objects come along the sky where
+        ``options.align_on`` is set, even if they do not where it is not; None for other pieces.
     claims : frozenset of str
         Column names that make a table, read by another reader, one of this reader's.
     """
@@ -198,6 +201,7 @@ class Reader:
     takes: Callable[[Path, Options], bool] | None = None
     folders: bool = False
     aligned: bool = False
+    sky: Callable[[Piece, Options], tuple[int, int] | None] | None = None
     claims: frozenset[str] = frozenset()
     summary: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,12 @@ def take_sample(pieces: Sequence[Piece], request: Request) -> Sample:
         per_object = keys[starts]
         together = len(np.unique(ids[starts])) == len(starts)
         ascending = bool((per_object[1:] >= per_object[:-1]).all())
-        found.ordered &= together and ascending and int(per_object[0]) >= last_key and "ra" in rows
-        last_key = int(per_object[-1])
+        first, last = int(per_object[0]), int(per_object[-1])
+        known = _sky_of(pieces[number], request)
+        if known is not None and known[0] <= int(keys.min()) and int(keys.max()) <= known[1]:
+            ascending, (first, last) = True, known
+        found.ordered &= together and ascending and first >= last_key and "ra" in rows
+        last_key = last
         found.keys.append(keys)
         found.rows += len(keys)
         seen.append(ids)
@@ -104,6 +108,12 @@ def take_sample(pieces: Sequence[Piece], request: Request) -> Sample:
     if found.whole and seen:
         found.objects = sum(len(np.unique(ids)) for ids in seen)
     return found
+
+
+def _sky_of(piece: Piece, request: Request) -> tuple[int, int] | None:
+    """Range of the curve of a piece that its reader can put into order; None if it cannot."""
+    opened = open_source(piece.source, replace(request, ordered=True))
+    return None if opened.reader.sky is None else opened.reader.sky(piece, opened.options)
 
 
 def count_rows(pieces: Sequence[Piece], sample: Sample) -> int:
