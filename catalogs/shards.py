@@ -262,12 +262,13 @@ class SlotFile:
                         scratch = np.empty((inner, *self.tail), self.dtype)
                     coder.decode(encoded, scratch)
                     target[...] = scratch[low - number * inner : high - number * inner]
-        except FileNotFoundError as error:
-            raise CorruptShardError(self._complaint(slot, partition, "the shard is missing")) from error
+        except FileNotFoundError:
+            missing = ValueError("the shard is missing")
+            raise CorruptShardError(self._complaint(slot, partition, missing)) from missing
         except (ValueError, RuntimeError) as error:
             raise CorruptShardError(self._complaint(slot, partition, error)) from error
 
-    def _complaint(self, slot: int, partition: int | None, error: Exception | str) -> str:
+    def _complaint(self, slot: int, partition: int | None, error: Exception) -> str:
         where = f"slot {slot}" if partition is None else f"partition {partition}, slot {slot}"
         return (
             f"{self.name}, {where}: {error} (file {self.storage.path(self.key(slot))}). "
