@@ -16,6 +16,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def ingest_watched(case: Case, archive: Path) -> tuple[dict[str, Any], Memory]:
     """An ingest with two workers, in processes of its own: the report, and their memory."""
     shutil.rmtree(archive, ignore_errors=True)
     code = (
-        "import json, sys; from skytrawl.intake.driver import ingest; "
+        "import json, sys; from skytrawl import ingest; "
         "source, archive, options = sys.argv[1:]; "
         "report = ingest(source, archive, workers=2, **json.loads(options)); "
         "print(json.dumps(report.to_dict()))"
@@ -72,13 +73,9 @@ def warm(case: Case) -> None:
     os.sync()
 
 
-def timed(function: Any) -> float:
-    """Seconds of a call, the disk quiet and the garbage gone before."""
-    gc.collect()
-    os.sync()
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+def _processor_time(client: Any) -> float:
+    """Seconds of this process and of the workers."""
+    return time.process_time() + sum(client.run(time.process_time).values())
 
 
 def read_pyarrow(case: Case, client: Any) -> None:
@@ -102,37 +99,51 @@ def read_lsdb(case: Case, client: Any) -> None:
 def rates(case: Case, small: Case, folder: Path) -> dict[str, Any]:
     """Medians of alternating rounds: seconds of an ingest and of the peer, on two warm workers both.
 
-    `ratio` is the rate of skytrawl over that of the peer; `cold` the seconds of `workers=2`, which starts and
-    stops the workers as well.
+    `ratio` is the rate of skytrawl over that of the peer, `cpu_ratio` the same of the processor time of all
+    processes, which other work on the machine disturbs less; `cold` the seconds of `workers=2`, which starts
+    and stops the workers as well.
     """
+    from skytrawl import ingest
     from skytrawl.deploy.local import connect
-    from skytrawl.intake.driver import ingest
 
     peer = read_lsdb if case.kind.startswith("hats") else read_pyarrow
     archive = folder / "rates.zarr"
-    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    seconds: dict[str, list[float]] = {"ours": [], "peer": [], "ours_cpu": [], "peer_cpu": []}
     reports = []
 
-    def ours(source: Case, **words: Any) -> float:
-        took = timed(lambda: reports.append(ingest(source.path, archive, **source.options, **words)))
-        shutil.rmtree(archive)
-        return took
+    def ours(source: Case, **words: Any) -> None:
+        shutil.rmtree(archive, ignore_errors=True)
+        reports.append(ingest(source.path, archive, **source.options, **words))
 
     with connect("local", workers=2, threads=1) as client:
+
+        def timed(name: str, function: Callable[..., None], *arguments: Any, **words: Any) -> None:
+            shutil.rmtree(archive, ignore_errors=True)
+            gc.collect()
+            os.sync()
+            processors, began = _processor_time(client), time.perf_counter()
+            function(*arguments, **words)
+            seconds[name].append(time.perf_counter() - began)
+            seconds[f"{name}_cpu"].append(_processor_time(client) - processors)
+
         address = client.scheduler.address
         ours(small, cluster=address)
         peer(small, client)
         warm(case)
         for _ in range(ROUNDS):
-            seconds["ours"].append(ours(case, cluster=address))
-            seconds["peer"].append(timed(lambda: peer(case, client)))
-    cold = ours(case, workers=2)
+            timed("ours", ours, case, cluster=address)
+            timed("peer", peer, case, client)
+    began = time.perf_counter()
+    ours(case, workers=2)
+    cold = time.perf_counter() - began
+    shutil.rmtree(archive)
     rows = reports[-1].rows_kept
     assert all(report.rows_kept == rows for report in reports[1:])
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "rows": rows,
         "ratio": median["peer"] / median["ours"],
+        "cpu_ratio": median["peer_cpu"] / median["ours_cpu"],
         "ours_Mrows_s": rows / median["ours"] / 1e6,
         "peer_Mrows_s": rows / median["peer"] / 1e6,
         "cold": cold,

@@ -46,7 +46,7 @@ def made(kind: str, sky: Sky, folder: Path) -> Case:
 @quiet_lsdb
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_every_value_arrives(kind: str, tmp_path: Path) -> None:
-    from skytrawl.intake.driver import ingest
+    from skytrawl import ingest
 
     case = made(kind, SMALL[kind], tmp_path)
     report = ingest(case.path, tmp_path / "archive.zarr", **case.options)
