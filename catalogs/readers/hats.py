@@ -153,7 +153,9 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
                 continue
             if objects is not None:
                 filled = objects[counts[objects] > 0]
-                chunk.places = Places([""], np.cumsum(counts[filled]) - counts[filled], starts[filled])
+                chunk.places = Places(
+                    [""] * len(filled), np.cumsum(counts[filled]) - counts[filled], starts[filled]
+                )
             if empty:
                 chunk.notes[EMPTY], empty = empty, 0
             yield chunk
