@@ -51,23 +51,31 @@ def takes(source: Path, options: Options) -> bool:
 
 
 def header(source: Path, options: Options) -> Header:
-    """Columns of the first file, and those that its place gives.
+    """Columns of the first file that can be read, and those that its place gives.
 
     Raises
     ------
     IngestError
-        If there is no file, or the first cannot be read.
+        If there is none.
     """
     form = _form(source, options)
-    name = _first(source, form) if source.is_dir() else source.name
-    if name is None:
-        raise IngestError(f"{source} holds no file of light curves ({', '.join(form.suffixes) or 'any'})")
-    file = os.path.join(source if source.is_dir() else source.parent, name)
-    try:
-        part = next(_parts(file, name, form, options))
-    except Fault as fault:
-        raise IngestError(f"{file}: {fault}: repair or remove it") from None
-    return Header(column_names(part, form))
+    first = source / (_first(source, form) or "") if source.is_dir() else source
+    changed = (source.stat().st_mtime_ns, os.path.exists(first) and os.stat(first).st_mtime_ns)
+    return Header(_columns(source, form, options.encoding, changed))
+
+
+@lru_cache(maxsize=64)
+def _columns(source: Path, form: Files, encoding: str, changed: tuple[int, int]) -> tuple[str, ...]:
+    alone = not source.is_dir()
+    first = ""
+    for name, _ in [(source.name, 0)] if alone else walk(source, form, Counter()):
+        file = os.path.join(source.parent if alone else source, name)
+        try:
+            return column_names(next(_parts(file, name, form, encoding)), form)
+        except Fault as fault:
+            first = first or f"{file}: {fault}"
+    kinds = ", ".join(form.suffixes) or "any name"
+    raise IngestError(f"{first or f'{source} holds no file of light curves ({kinds})'}: repair or remove it")
 
 
 def pieces(source: Path, options: Options) -> list[Piece]:
@@ -110,7 +118,7 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     for name in unpack(str(piece.part[1])) if piece.part else [source.name]:
         file = os.path.join(folder, name)
         try:
-            for part in _parts(file, name, form, options):
+            for part in _parts(file, name, form, options.encoding):
                 yield from batch.add(part)
         except Fault as fault:
             yield from batch.refuse(name, str(fault))
@@ -129,18 +137,24 @@ def _form(source: Path, options: Options) -> Files:
 
 
 def _first(folder: Path, form: Files) -> str | None:
-    return _first_at(folder, form, folder.stat().st_mtime_ns)
+    try:
+        return _first_at(folder, form, folder.stat().st_mtime_ns)
+    except LookupError:
+        return None
 
 
 @lru_cache(maxsize=64)
-def _first_at(folder: Path, form: Files, changed: int) -> str | None:
-    return first_file(folder, form)
+def _first_at(folder: Path, form: Files, changed: int) -> str:
+    name = first_file(folder, form)
+    if name is None:  # raised, because what is raised is not remembered
+        raise LookupError(folder)
+    return name
 
 
-def _parts(file: str, name: str, form: Files, options: Options) -> Iterator[Part]:
+def _parts(file: str, name: str, form: Files, encoding: str) -> Iterator[Part]:
     """The text of a file in parts that end with a line, each with what stood above the rows."""
     part = None
-    for text in _blocks(file, options.encoding):
+    for text in _blocks(file, encoding):
         part = Part.of(text, name, 1 if part is None else part.end, form, part)
         yield part
     if part is None:

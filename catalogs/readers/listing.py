@@ -25,16 +25,31 @@ def walk(folder: Path, files: Files, others: Counter[str]) -> Iterator[tuple[str
     pending = [""]
     while pending:
         below = pending.pop()
-        with os.scandir(folder / below) as found:
-            entries = sorted((entry for entry in found if entry.name[0] != "."), key=lambda entry: entry.name)
-        pending += [f"{below}{entry.name}/" for entry in reversed(entries) if entry.is_dir()]
-        for entry in entries:
-            if entry.is_dir():
-                continue
-            if files.takes(entry.name):
-                yield below + entry.name, entry.stat().st_size
+        top = os.path.join(folder, below)
+        names: list[str] = []
+        folders: list[str] = []
+        with os.scandir(top) as found:
+            for entry in found:
+                if entry.name[0] == "." or (entry.is_symlink() and _leads_up(top, entry.name)):
+                    continue
+                (folders if entry.is_dir() else names).append(entry.name)
+        pending += [f"{below}{name}/" for name in sorted(folders, reverse=True)]
+        for name in sorted(names):
+            if files.takes(name):
+                yield below + name, _size(top + name)
             else:
-                others[Path(entry.name).suffix] += 1
+                others[Path(name).suffix] += 1
+
+
+def _leads_up(folder: str, link: str) -> bool:
+    return os.path.realpath(folder).startswith(os.path.realpath(folder + link))
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:  # a link to nothing: reading it tells
+        return 0
 
 
 def first_file(folder: Path, files: Files) -> str | None:

@@ -80,10 +80,12 @@ class Files:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Files":
         """What :meth:`to_dict` gave, or a checked table of a survey description."""
-        known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-        )
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in found.items()
+            if key in cls.__dataclass_fields__
+        }
+        return cls(**known)
 
 
 def files_issues(found: Any) -> list[Issue]:

@@ -152,6 +152,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, take: Take, use_pyarrow: bool
     good = text_of(LINES)
     whole = gzip.compress(good.encode() * 1000, mtime=0)
     files: dict[str, str | bytes] = {
+        "I/Broken.dat": b"\0",
         "I/a.dat": good,
         "I/empty.dat": "",
         "I/blank.dat": "\n \n",
@@ -162,11 +163,15 @@ def test_files_that_cannot_be_read(tmp_path: Path, take: Take, use_pyarrow: bool
         "I/z.dat": good,
     }
     folder = lay(tmp_path / "phot", files)
+    (folder / "I" / "nothing.dat").symlink_to("nowhere")
+    (folder / "I" / "again").symlink_to("../..")
     report, found = take(folder, survey="ogle", use_pyarrow=use_pyarrow)
     assert sorted(set(found["object"].tolist())) == [b"a", b"z"]
     assert report.rows_kept == 6
     refused = read(folder, ogle(use_pyarrow=use_pyarrow))["rejected"]
     assert {Path(place).stem for place, _, _ in refused} == {
+        "Broken",
+        "nothing",
         "empty",
         "blank",
         "binary",
