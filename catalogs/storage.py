@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PARTIAL = ".partial"
 _WRONG = frozenset(("", ".", ".."))
 Keys = list[str]  # inside the class the name list is its method
@@ -84,6 +86,17 @@ class Storage:
     def parts(self, key: str) -> "Parts":
         """A key opened for reads of its parts, as a context manager; FileNotFoundError if it is absent."""
         return Parts(self._file(key))
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> None:
+        """Fill an array of bytes (uint8, contiguous) from `start` on; EOFError if there are fewer."""
+        view = memoryview(out)
+        with open(self.path(key), "rb", buffering=0) as file:
+            file.seek(start)
+            while len(view):
+                count = file.readinto(view)
+                if not count:
+                    raise EOFError(f"{self.path(key)} ends {len(view)} bytes too early")
+                view = view[count:]
 
     def exists(self, key: str) -> bool:
         """Whether the key holds bytes (zero bytes count)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.tally import Tally
 from skytrawl.catalogs.writer import ArchiveWriter
 from skytrawl.intake.assemble import Assembled, assemble
+from skytrawl.intake.collect import of_process, release
 from skytrawl.intake.files import declared_columns, load_array, save_arrays, writer_of
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
-from skytrawl.intake.reading import Notes, read_rows
+from skytrawl.intake.reading import Notes, open_source, read_rows
 from skytrawl.intake.request import Request
-from skytrawl.intake.scatter import conform, gathered, joined
+from skytrawl.intake.scatter import conform
 from skytrawl.intake.spill import MemoryRows, SpilledRows
 
 # The whole curve, both ends included.
@@ -63,6 +64,7 @@ def gather_bucket(
     extra : list of (key, bucket)
         Spill files with the rows that were moved here.
     """
+    release()
     storage = journal.storage
     writer = writer_of(storage)
     declared = declared_columns(storage)
@@ -85,27 +87,48 @@ def gather_bucket(
     return journal.write(stage, number, record)
 
 
-def direct_pieces(request: Request, journal: Journal, number: int, pieces: list[Piece]) -> dict[str, Any]:
+def direct_pieces(
+    request: Request,
+    journal: Journal,
+    number: int,
+    pieces: list[Piece],
+    before: Piece | None,
+    after: list[Piece],
+) -> dict[str, Any]:
     """Turn pieces that stand in the order of the sky into partitions, without a detour over spill files.
+
+    Parameters
+    ----------
+    number : int
+        Of the task.
+    pieces : list of Piece
+        Neighbours.
+    before, after : Piece or None, list of Piece
+        What stands in front of and behind them in other files: an object may go on there.
 
     Raises
     ------
     NotOrdered
         If they do not.
     """
-    storage = journal.storage
-    writer = writer_of(storage)
-    declared = declared_columns(storage)
+    writer = writer_of(journal.storage)
+    declared = declared_columns(journal.storage)
     tally, notes = Tally(), Notes()
     records: list[dict[str, Any]] = []
     first = last = -1
-    most = request.partition_observations
 
-    def chunks() -> Iterable[dict[str, np.ndarray]]:
+    def chunks() -> Iterator[dict[str, np.ndarray]]:
+        taken = None if before is None else _last_object(before, request)
+        end = None
         for piece in pieces:
-            yield from read_rows(piece, request, tally, notes)
+            for rows in _from_new_object(read_rows(piece, request, tally, notes), taken):
+                end = rows["object"][-1]
+                taken = None
+                yield rows
+        for rows in _rest_of_object(after, request, end):
+            yield rows
 
-    for rows in _whole_objects(gathered(chunks(), most), most):
+    for rows in _whole_objects(chunks(), request.partition_observations):
         conform(rows, request, tally)
         for name, column in rows.items():
             wanted = declared.get("object_id" if name == "object" else name)
@@ -114,9 +137,8 @@ def direct_pieces(request: Request, journal: Journal, number: int, pieces: list[
             if wanted is None and name not in ("row", "row_id"):
                 raise NotOrdered(f"{name} was not in the first rows")
         made = assemble(MemoryRows(rows), declared, drop_duplicates=request.duplicates == "drop")
+        rows.clear()
         keys = made.block.objects["healpix"]
-        if not len(keys):
-            continue
         if int(keys[0]) <= last:
             raise NotOrdered("the objects do not ascend along the sky")
         first, last = (int(keys[0]) if first < 0 else first), int(keys[-1])
@@ -137,22 +159,67 @@ def direct_pieces(request: Request, journal: Journal, number: int, pieces: list[
     return journal.write("direct", number, record)
 
 
-def _whole_objects(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterable[dict[str, np.ndarray]]:
-    """Runs of rows that end where an object ends."""
-    rest: dict[str, np.ndarray] | None = None
+def _last_object(piece: Piece, request: Request) -> Any:
+    """Identifier in the last row of a piece."""
+    opened = open_source(piece.source, request)
+    column = opened.mapped.columns.get("object")
+    if column is None:
+        raise NotOrdered(f"{opened.where} is one object: its order says nothing")
+    last = None
+    for chunk in opened.reader.chunks(piece, {column: "id"}, replace(opened.options, align_on=None)):
+        last = chunk.columns[column][-1]
+    return last
+
+
+def _from_new_object(chunks: Iterable[dict[str, np.ndarray]], taken: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Rows from the first on that is of another object than the one that the task before has taken."""
     for rows in chunks:
-        if rest is not None:
-            rows = joined([rest, rows])
+        if taken is not None:
+            other = np.flatnonzero(rows["object"] != taken)
+            if not len(other):
+                continue
+            rows = {name: column[other[0] :] for name, column in rows.items()}
+            taken = None
+        if len(rows["object"]):
+            yield rows
+
+
+def _rest_of_object(after: list[Piece], request: Request, end: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Rows of the last object that stand in the next files; their own tasks account for them."""
+    for piece in after if end is not None else ():
+        for rows in read_rows(piece, request, Tally(), Notes()):
+            other = np.flatnonzero(rows["object"] != end)
+            stop = int(other[0]) if len(other) else len(rows["object"])
+            if stop:
+                yield {name: column[:stop] for name, column in rows.items()}
+            if len(other):
+                return
+
+
+def _whole_objects(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterator[dict[str, np.ndarray]]:
+    """Chunks joined to at most `most` rows that end where an object ends; valid until the next.
+
+    An object longer than that comes whole.
+    """
+    waiting = of_process()
+    waiting.reserve(most + most // 8)
+    for rows in chunks:
         ids = rows["object"]
-        border = np.flatnonzero(ids[1:] != ids[:-1])
-        if len(ids) < most or not len(border):
-            rest = rows
-            continue
-        end = int(border[-1]) + 1
-        rest = {name: column[end:].copy() for name, column in rows.items()}
-        yield {name: column[:end] for name, column in rows.items()}
-    if rest is not None:
-        yield rest
+        if waiting.n + len(ids) > most:
+            borders = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+            if waiting.n and waiting.view()["object"][-1] != ids[0]:
+                borders = np.append(0, borders)
+            if len(borders):
+                fitting = int(np.searchsorted(borders, most - waiting.n, side="right"))
+                end = int(borders[max(0, fitting - 1)])
+                waiting.add(rows, 0, end)
+                yield waiting.view()
+                waiting.clear()
+                waiting.add(rows, end)
+                continue
+        waiting.add(rows)
+    if waiting.n:
+        yield waiting.view()
 
 
 def write_block(

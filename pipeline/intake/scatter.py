@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.rounding import round_to
 from skytrawl.catalogs.tally import Tally
 from skytrawl.errors import IngestError
+from skytrawl.intake.collect import of_process
 from skytrawl.intake.files import load_array
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
@@ -82,34 +83,17 @@ def common_id(one: np.dtype, other: np.dtype) -> np.dtype:
     return np.dtype(f"S{max(20 if dtype.kind == 'u' else dtype.itemsize for dtype in (one, other))}")
 
 
-def gathered(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterable[dict[str, np.ndarray]]:
-    """Chunks joined to about `most` rows."""
-    waiting: list[dict[str, np.ndarray]] = []
-    count = 0
+def gathered(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterator[dict[str, np.ndarray]]:
+    """Chunks joined to about `most` rows; what comes out is valid until the next."""
+    waiting = of_process()
+    waiting.reserve(most + most // 8)
     for rows in chunks:
-        if len(rows["row"]):
-            waiting.append(rows)
-            count += len(rows["row"])
-        if count >= most:
-            yield joined(waiting)
-            waiting, count = [], 0
-    if waiting:
-        yield joined(waiting)
-
-
-def joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Columns of several chunks as one; the chunks are used up, so that memory holds each column once."""
-    names = list(dict.fromkeys(name for chunk in chunks for name in chunk))
-    joined = {}
-    for name in names:
-        parts = []
-        for chunk in chunks:
-            part = chunk.pop(name, None)
-            parts.append(np.full(len(chunk["row"]), DEFAULTS[name]) if part is None else part)
-            if name == "row" and part is not None:
-                chunk["row"] = part[:0]
-        joined[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return joined
+        waiting.add(rows)
+        if waiting.n >= most:
+            yield waiting.view()
+            waiting.clear()
+    if waiting.n:
+        yield waiting.view()
 
 
 def conform(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> None:

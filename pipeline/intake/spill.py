@@ -188,10 +188,13 @@ class SpilledRows:
                 target[...] = default
                 continue
             stored, offset = file.columns[name]
-            data = self.storage.read_range(
-                file.key, offset + start * stored.itemsize, (stop - start) * stored.itemsize
-            )
-            target[...] = np.frombuffer(data, stored)
+            at = offset + start * stored.itemsize
+            if stored == dtype:
+                self.storage.read_into(file.key, at, target.view(np.uint8))
+            else:
+                target[...] = np.frombuffer(
+                    self.storage.read_range(file.key, at, (stop - start) * stored.itemsize), stored
+                )
         return out if self._kept is None else out[self._kept]
 
 

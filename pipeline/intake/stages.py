@@ -180,7 +180,7 @@ class Intake:
             )
             if made["ordered"]:
                 whole = replace(request, ordered=True)
-                options = replace(request.options, piece_rows=request.partition_observations)
+                options = replace(request.options, piece_rows=request.partition_observations // 4)
                 pieces, refused = plan.list_pieces(self.listed, replace(whole, options=options))
             keys = np.concatenate(sample.keys) if sample.keys else np.zeros(0, np.uint64)
             made["borders"] = plan.borders_of(keys, plan.buckets_for(rows, request)).tolist()
@@ -201,9 +201,10 @@ class Intake:
         """Partitions straight from ordered pieces; none if the order breaks somewhere."""
         self._declare(made["dtypes"], made["rows"], made["objects"])
         request = replace(self.request, ordered=True)
+        groups = _grouped(made["pieces"], request.partition_observations)
         todo = {
-            str(number): (request, self.journal, number, group)
-            for number, group in enumerate(_grouped(made["pieces"], request.partition_observations))
+            str(number): (request, self.journal, number, group, *_neighbours(groups, number))
+            for number, group in enumerate(groups)
         }
         try:
             records = self.stage("direct", gather.direct_pieces, todo, "write")
@@ -375,13 +376,22 @@ class Intake:
         }
 
 
+def _neighbours(groups: list[list[Piece]], number: int) -> tuple[Piece | None, list[Piece]]:
+    """The piece before a group and some behind it, if they are in other files."""
+    before = groups[number - 1][-1] if number else None
+    if before is not None and before.source == groups[number][0].source:
+        before = None  # the reader of the file knows where objects end
+    after = [piece for group in groups[number + 1 : number + 3] for piece in group]
+    return before, [piece for piece in after if piece.source != groups[number][-1].source]
+
+
 def _grouped(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
     """Runs of neighbouring pieces of about a partition together."""
     groups: list[list[Piece]] = []
     count = most
     for piece in pieces:
         size = piece.rows if piece.rows is not None else piece.nbytes // 8
-        if count + size > 1.05 * most:
+        if count + size > most:
             groups.append([])
             count = 0
         groups[-1].append(piece)
