@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from skytrawl.catalogs.readers.curve_batches import Batch, Fault, Part, Reading, column_names
+from skytrawl.catalogs.readers.curve_batches import Batch, Reading
+from skytrawl.catalogs.readers.curve_parts import Fault, Part, column_names
 from skytrawl.catalogs.readers.listing import first_file, pack, unpack, walk
 from skytrawl.catalogs.readers.table import Chunk, Header, Kinds, Options, Piece
 from skytrawl.catalogs.surveys.files import Files
