@@ -134,6 +134,7 @@ def chunks(piece: Piece, kinds: Kinds, options: Options) -> Iterator[Chunk]:
     columns = [of_rows.get(name, name) for name in kinds]
     row, empty = piece.first_row, 0
     try:
+        batches: Iterator[tuple[np.ndarray | None, Any]]
         order = None
         if options.align_on is not None and (piece.rows or 0) <= MOST_ROWS:
             order = along_sky(file, start, stop)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import skytrawl
 from skytrawl.catalogs import readers
 from skytrawl.catalogs.readers import hats
 from skytrawl.catalogs.readers.table import Chunk, Coded, Options
@@ -214,3 +215,29 @@ def test_margins_and_indexes_are_no_light_curves(flat: Path) -> None:
     assert readers.sources_of(flat / "sources") == readers.sources_of(flat / "sources" / "sources")
     with pytest.raises(IngestError, match=r"several HATS catalogues \(objects, sources\)"):
         readers.sources_of(flat)
+
+
+def test_light_curves_as_plain_lists_take_the_band_from_the_object(tmp_path: Path) -> None:
+    """As in the light curves of ZTF's data releases: one row an object and filter, lists without a name."""
+    path = tmp_path / "file.parquet"
+    columns = {
+        "objectid": pa.array([5, 6]),
+        "filterid": pa.array([2, 1], pa.int8()),
+        "objra": pa.array([10.0, 11.0]),
+        "objdec": pa.array([20.0, 21.0]),
+        "hmjd": lists([2, 1], [58000.0, 58001.0, 58002.0]),
+        "mag": lists([2, 1], np.array([18.0, 18.5, 19.0], np.float32)),
+        "magerr": lists([2, 1], np.array([0.1, 0.1, 0.2], np.float32)),
+    }
+    pq.write_table(pa.table(columns), path)
+    report = skytrawl.ingest(
+        path,
+        tmp_path / "a.zarr",
+        survey="ztf",
+        reader="hats",
+        columns={"time": "hmjd"},
+        photometry="total",
+        reference_position="heliocenter",
+    )
+    assert report.rows_by_band == {"g": 1, "r": 2, "i": 0}
+    assert report.objects == 2
