@@ -152,7 +152,10 @@ def race(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str,
 
 
 def one_object(folder: Path, count: int, seed: int = 0) -> dict[str, float]:
-    """Milliseconds to read an object by its id, warm: median and 95th percentile of `count` objects."""
+    """Milliseconds to read an object by its id, warm: median and 95th percentile of `count` objects.
+
+    Each object counts with the best of three reads, because other work on the machine can only add time.
+    """
     from skytrawl.catalogs.archive import Archive
 
     archive = Archive.open(folder / "archive.zarr")
@@ -162,9 +165,12 @@ def one_object(folder: Path, count: int, seed: int = 0) -> dict[str, float]:
         archive.light_curve(identifier, COLUMNS)
     taken = []
     for identifier in chosen:
-        start = time.perf_counter()
-        archive.light_curve(identifier, COLUMNS)
-        taken.append(1e3 * (time.perf_counter() - start))
+        tries = []
+        for _ in range(3):
+            start = time.perf_counter()
+            archive.light_curve(identifier, COLUMNS)
+            tries.append(1e3 * (time.perf_counter() - start))
+        taken.append(min(tries))
     return {"median": median(taken), "95 %": float(np.percentile(taken, 95))}
 
 
