@@ -247,8 +247,8 @@ def _check_types(source: Path, schema: Any, kinds: Kinds) -> None:
     if faults:
         raise IngestError(
             f"{source}: the column {'; the column '.join(faults)}: a long table with one row an observation "
-            "and times as numbers (MJD, JD) is needed. Convert these columns, or name others with columns=; for a "
-            "table with one light curve a row, in lists, pass reader='hats'"
+            "and times as numbers (MJD, JD) is needed. Convert these columns, or name others with columns=; "
+            "a table with one light curve a row, in lists, needs reader='hats'"
         )
 
 
