@@ -225,7 +225,7 @@ def _name_warnings(request: Request, notes: Notes) -> list[str]:
     curves = request.light_curves
     for column in sorted(notes.time_columns):
         lower = column.lower()
-        said = curves["time"]["reference_position"]
+        said = request.recover.get("position", curves["time"]["reference_position"])
         for prefix, meant in (("hjd", "heliocenter"), ("bjd", "barycenter")):
             if lower.startswith(prefix) and said != meant:
                 found.append(

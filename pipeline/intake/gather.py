@@ -11,6 +11,8 @@ import numpy as np
 
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.block import Block
+from skytrawl.catalogs.codecs import encoded_size
+from skytrawl.catalogs.heliocentric import snap, to_heliocentric
 from skytrawl.catalogs.partition import cut
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.tally import Tally
@@ -22,11 +24,12 @@ from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
 from skytrawl.intake.reading import Notes, open_source, read_rows
 from skytrawl.intake.request import Request
-from skytrawl.intake.scatter import conform
+from skytrawl.intake.scatter import conform, recover_times
 from skytrawl.intake.spill import MemoryRows, SpilledRows
 
 # The whole curve, both ends included.
 EVERYWHERE = (0, 2**64 - 1)
+_SAMPLE = 262_144  # rows of a block that are packed to learn what the recovery of times is worth
 
 
 class NotOrdered(Exception):
@@ -130,6 +133,7 @@ def direct_pieces(
 
     for rows in _whole_objects(chunks(), request.partition_observations):
         conform(rows, request, tally)
+        rows = recover_times(rows, request, tally)
         for name, column in rows.items():
             wanted = declared.get("object_id" if name == "object" else name)
             if wanted is not None and np.promote_types(column.dtype, wanted) != wanted:
@@ -270,8 +274,27 @@ def write_block(
         part = block.select(piece)
         slots = writer.reserve(part.n_objects, part.n_observations)
         table_rows.append(writer.write_into(part, *slots, flush=False))
+    if request.recover:
+        record["recovered"] = _recovered(request, block)
     record["partitions"] = base64.b64encode(np.stack(table_rows).tobytes()).decode()
     return record
+
+
+def _recovered(request: Request, block: Block) -> list[int]:
+    """Rows of a sample, and the bytes of their times with the correction to the Sun and without."""
+    stop = min(block.n_observations, _SAMPLE)
+    counts = np.minimum(block.offsets[1:], stop) - np.minimum(block.offsets[:-1], stop)
+    times = block.observations["time"][:stop]
+    corrected = to_heliocentric(
+        times,
+        block.objects["ra"],
+        block.objects["dec"],
+        scale=request.recover["scale"],
+        position=request.recover["position"],
+        counts=counts,
+    )
+    corrected, _ = snap(corrected, request.recover["resolution"])
+    return [stop, encoded_size(corrected, "own time"), encoded_size(times, "time")]
 
 
 def _counts(block: Block, n_bands: int) -> np.ndarray:

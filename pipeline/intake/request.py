@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from skytrawl.catalogs import schema
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.band_names import band_codes
 from skytrawl.catalogs.checks import Rules
+from skytrawl.catalogs.heliocentric import POSITIONS
 from skytrawl.catalogs.readers.table import Options
 from skytrawl.catalogs.surveys import Survey, load_survey
 from skytrawl.catalogs.surveys.description import EXPOSURE_POINTS
@@ -39,6 +41,9 @@ class Request:
         For an append: dtypes of the archive's columns by short name; empty for a first ingest.
     precision : dict of str to float
         Column to the step to which it may be rounded.
+    recover : dict
+        position, scale and resolution of times that are brought back from the Sun to the exposures; empty
+        where they are stored as delivered.
     ordered : bool
         Read pieces of whole objects, because the input stands in the order of the sky.
     """
@@ -53,6 +58,7 @@ class Request:
     bands: tuple[str, ...]
     declared: dict[str, str] = field(default_factory=dict)
     precision: dict[str, float] = field(default_factory=dict)
+    recover: dict[str, Any] = field(default_factory=dict)
     ordered: bool = False
 
     @property
@@ -85,15 +91,26 @@ class Request:
             "partition_observations": self.partition_observations,
             "declared": self.declared,
             "precision": self.precision,
+            "recover": self.recover,
         }
         return hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _identity(source: Any) -> list[Any]:
+    """Path, size and time of change of a file, or of all files of a folder together."""
     if not isinstance(source, str | Path):
         return [type(source).__name__, id(source)]
-    state = Path(source).stat()
-    return [str(Path(source).absolute()), state.st_size, state.st_mtime_ns]
+    path = Path(source)
+    if not path.is_dir():
+        state = path.stat()
+        return [str(path.absolute()), state.st_size, state.st_mtime_ns]
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            state = os.stat(os.path.join(folder, name))
+            digest.update(f"{folder}/{name}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+    return [str(path.absolute()), digest.hexdigest()]
 
 
 def new_request(
@@ -150,6 +167,14 @@ def new_request(
                 f"precision={{{column!r}: {step!r}}}: give the step of value or error, such as value=0.001"
             )
     curves["time"] = times
+    recover: dict[str, Any] = {}
+    if described.recover_exposure and times["reference_position"] in POSITIONS:
+        recover = {
+            "position": times["reference_position"],
+            "scale": times["scale"],
+            "resolution": described.resolution,
+        }
+        times["reference_position"] = "geocenter"
     names = described.band_names
     if bands is not None:
         names = _asked_bands(described, bands)
@@ -172,6 +197,7 @@ def new_request(
         partition_observations,
         names,
         precision=dict(precision or {}),
+        recover=recover,
     )
 
 
@@ -222,6 +248,7 @@ def append_request(
         bands,
         declared,
         made.get("precision", {}),
+        made.get("recover", {}),
     )
 
 
@@ -235,6 +262,7 @@ def remembered(request: Request) -> dict[str, Any]:
         "partition_observations": request.partition_observations,
         "bands": list(request.bands),
         "precision": request.precision,
+        "recover": request.recover,
         "options": {
             "encoding": request.options.encoding,
             "delimiter": request.options.delimiter,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skytrawl.catalogs.heliocentric import snap, to_geocentric
 from skytrawl.catalogs.identifiers import plain_integers
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.rounding import round_to
@@ -54,6 +55,7 @@ def scatter_piece(
             conform(rows, request, tally)
             if table is not None:
                 table.apply(rows)
+            rows = recover_times(rows, request, tally)
             key = journal.key(f"spill/{number:08d}-{len(parts):04d}")
             bucket = bucket_of(sky_keys(rows), borders)
             buckets, counts = write_spill(journal.storage, key, rows, bucket, len(borders) + 1)
@@ -111,6 +113,32 @@ def conform(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> None
             if rows[name].dtype != wanted and wanted.itemsize < rows[name].dtype.itemsize:
                 tally.note(f"{name}s are stored as {wanted.name}, as the archive has them", len(rows[name]))
             rows[name] = rows[name].astype(wanted, copy=False)
+
+
+def recover_times(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> dict[str, np.ndarray]:
+    """Exposure times of rows whose times were corrected to the Sun, where the survey says so."""
+    if not request.recover:
+        return rows
+    if not {"ra", "dec"} <= rows.keys():
+        raise IngestError(
+            f"{request.survey.name} says recover_exposure, which needs the position of every row: pass a "
+            "table of objects (objects=, --objects) with ra and dec, or a survey file without it"
+        )
+    placed = np.isfinite(rows["ra"]) & np.isfinite(rows["dec"])
+    if not placed.all():
+        tally.drop("has no position, by which its exposure time could be recovered", int((~placed).sum()), [])
+        tally.lose(rows["object"][~placed])
+        rows = {name: column[placed] for name, column in rows.items()}
+    exact = to_geocentric(
+        rows["time"],
+        rows["ra"],
+        rows["dec"],
+        scale=request.recover["scale"],
+        position=request.recover["position"],
+    )
+    rows["time"], error = snap(exact, request.recover["resolution"])
+    tally.rounded["time"] = max(tally.rounded.get("time", 0.0), error)
+    return rows
 
 
 def extract_rows(journal: Journal, number: str, sources: list[tuple[str, int]], moved: str) -> dict[str, Any]:

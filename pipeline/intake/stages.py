@@ -358,10 +358,22 @@ class Intake:
         curves = dict(self.request.light_curves)
         notes = total["notes"]
         curves["time"] = curves["time"] | {"origin": "own" if notes.own_origin else "MJD"}
-        if total["tally"].rounded:
+        rounded = total["tally"].rounded
+        if self.request.precision:
             curves["rounding"] = {
-                name: {"step": self.request.precision[name], "max_error": error}
-                for name, error in total["tally"].rounded.items()
+                name: {"step": step, "max_error": rounded.get(name, 0.0)}
+                for name, step in self.request.precision.items()
+            }
+        if recover := self.request.recover:
+            rows, before, after = np.sum(
+                [block["recovered"] for block in blocks if "recovered" in block], axis=0
+            )
+            curves["time"]["recovered"] = {
+                "from": recover["position"],
+                "resolution": recover["resolution"],
+                "max_error": rounded.get("time", 0.0),
+                "bytes_before": float(before / rows),
+                "bytes_after": float(after / rows),
             }
         counts: Counter[str] = Counter()
         for block in blocks:
