@@ -6,6 +6,7 @@ ORDER = 29
 N_CELLS = 12 * 4**ORDER
 # Keys of objects without position begin here, behind every cell.
 UNPLACED = np.uint64(2**63)
+_ROWS = 32_768
 
 
 def healpix_of(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
@@ -37,8 +38,14 @@ def healpix_of(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     from astropy.coordinates import Latitude, Longitude
     from cdshealpix.nested import lonlat_to_healpix
 
-    cells = lonlat_to_healpix(Longitude(ra, "deg"), Latitude(dec, "deg"), ORDER)
-    return np.asarray(cells, np.uint64)
+    cells = np.empty(ra.shape, np.uint64)
+    flat, flat_ra, flat_dec = cells.reshape(-1), ra.reshape(-1), dec.reshape(-1)
+    for start in range(0, len(flat), _ROWS):  # what astropy makes on the way stays in the cache
+        part = slice(start, start + _ROWS)
+        lon = Longitude(np.radians(flat_ra[part]), "rad", copy=False)
+        lat = Latitude(np.radians(flat_dec[part]), "rad", copy=False)
+        flat[part] = lonlat_to_healpix(lon, lat, ORDER)
+    return cells
 
 
 def positions_of(healpix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

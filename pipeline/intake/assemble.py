@@ -134,8 +134,10 @@ def assemble(
     for name, dtype in declared.items():
         if name in _OBJECTS or name in _DERIVED:
             continue
-        data = time if name == "time" else band if name == "band" else column(name, dtype)
-        observations[name] = take(data, order)
+        if name in ("time", "band"):
+            observations[name] = stamps[name == "band"]
+        else:
+            observations[name] = take(column(name, dtype), order)
     found.block = Block(objects, observations, offsets)
     found.known = known[sorted_objects]
     found.new_rows = int(offsets[-1]) - n_old
@@ -210,13 +212,10 @@ def _drop_repeats(
     found: Assembled,
     object_id: np.ndarray,
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Leave out rows that repeat another; count rows that share a stamp only."""
+    """Leave out rows that repeat another; count rows that share a stamp (time, band; in order) only."""
     n = int(offsets[-1])
     time, band = stamps
-    if order is not None:
-        time, band = time[order], band[order]
     same = (time[1:] == time[:-1]) & (band[1:] == band[:-1])
-    del time, band
     borders = offsets[1:-1]
     same[borders[(borders > 0) & (borders < n)] - 1] = False
     if not same.any():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -45,15 +47,35 @@ def declared_columns(storage: Storage) -> dict[str, np.dtype]:
     return {name.rpartition("/")[2]: dtype for name, dtype in writer_of(storage).dtypes.items()}
 
 
-def discard(storage: Storage, record: dict[str, Any]) -> None:
-    """Remove the shards of partitions that no version will list."""
+def shard_keys(storage: Storage, record: dict[str, Any]) -> Iterator[str]:
+    """Files of the partitions that a record speaks of."""
     writer = writer_of(storage)
     for row in partitions_of(record):
-        for name in writer.dtypes:
+        for name, array in writer.arrays.items():
             axis = "object" if name.startswith("objects/") else "observation"
-            first = int(row[f"{axis}_slot"])
-            for slot in range(first, first + int(row[f"{axis}_slots"])):
-                storage.delete(writer.arrays[name].key(slot))
+            used = -(-int(row[f"n_{axis}s"]) // array.layout.slot)
+            yield from (array.key(int(row[f"{axis}_slot"]) + number) for number in range(used))
+
+
+def flush(storage: Storage, records: Sequence[dict[str, Any]]) -> None:
+    """Wait until the disk has all shards that a version is about to list.
+
+    By now the system has written most of them: waiting shard by shard would have held the tasks up.
+    """
+    keys = [key for record in records for key in shard_keys(storage, record)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(storage.flush, keys))
+
+
+def remove(storage: Storage, keys: Sequence[str]) -> None:
+    """Remove files."""
+    for key in keys:
+        storage.delete(key)
+
+
+def discard(storage: Storage, record: dict[str, Any]) -> None:
+    """Remove the shards of partitions that no version will list."""
+    remove(storage, list(shard_keys(storage, record)))
 
 
 def release() -> None:

@@ -85,6 +85,7 @@ class Intake:
             for row in files.partitions_of(block):
                 writer.append(row)
         account.check_kept(self, total, blocks)
+        files.flush(self.journal.storage, blocks)
         writer.settle(**self._settled(total, blocks))
         version = writer.publish(note="ingest", index=index, sources=account.provenance(self.listed, total))
         report = account.report(self, total, blocks, version, writer, started)
@@ -104,6 +105,7 @@ class Intake:
                 f"{writer.base.number if writer.base else 0} meanwhile: repeat the append on top of it"
             )
         account.check_kept(self, total, blocks)
+        files.flush(self.journal.storage, blocks)
         for block in blocks:
             if not block["unchanged"]:
                 if block["base"] is not None:
@@ -122,6 +124,11 @@ class Intake:
     def clean(self) -> None:
         """Remove what only the ingest needed."""
         files.release()
+        spilled = self.journal.storage.list(self.journal.key("spill"))
+        groups = [spilled[start :: 2 * self.pool.threads] for start in range(2 * self.pool.threads)]
+        self.pool.run(
+            files.remove, [(self.journal.storage, group) for group in groups if group], lambda _: None
+        )
         shutil.rmtree(self.journal.storage.path(self.journal.prefix), ignore_errors=True)
         folder = self.journal.storage.path("staging")
         if folder.is_dir() and not any(folder.iterdir()):
