@@ -91,10 +91,9 @@ def assemble(
     column = _merged_columns(rows, old, declared)
     ids = column("object", declared["object_id"])
     band, time = column("band", np.dtype(np.uint8)), column("time", np.dtype(np.float64))
-    owner_ids = ids if ids.dtype == np.uint64 else np.unique(ids, return_inverse=True)[1].astype(np.uint64)
-    first, order, offsets = group(owner_ids, band, time)
+    first, order, offsets = group(ids, band, time)
     object_id = ids[first]
-    del ids, owner_ids
+    del ids
     found = Assembled(Block(), np.zeros(0, bool))
     known = first < n_old
     # Objects of the base come first, in its order, because its rows stand first.
@@ -107,18 +106,14 @@ def assemble(
     sorted_objects = np.lexsort((object_id, keys))
     if not np.array_equal(sorted_objects, np.arange(len(keys))):
         order, offsets = _reorder(sorted_objects, order, offsets)
-    order, offsets = _drop_repeats(
-        rows,
-        column,
-        declared,
-        (time, band),
-        order,
-        offsets,
-        n_old,
-        drop_duplicates,
-        found,
-        object_id[sorted_objects],
+    named = object_id[sorted_objects]
+    stamps = take(time, order), take(band, order)
+    kept, offsets = _drop_repeats(
+        rows, column, declared, stamps, order, offsets, n_old, drop_duplicates, found, named
     )
+    if kept is not order:
+        order, stamps = kept, (take(time, kept), take(band, kept))
+    del time, band
     values = {"object_id": object_id, "ra": ra, "dec": dec, "healpix": keys}
     if "class" in declared:
         classes = _classes(column("class", declared["class"]), order, offsets, found)
