@@ -95,14 +95,13 @@ def assemble(
     object_id = ids[first]
     del ids
     found = Assembled(Block(), np.zeros(0, bool))
-    known = first < n_old
-    # Objects of the base come first, in its order, because its rows stand first.
-    origin = np.flatnonzero(np.diff(old.offsets))[: int(known.sum())]
+    origin = _origins(old, object_id, int((first < n_old).sum()))
+    known = origin >= 0
     ra, dec = _positions(rows, column, offsets, order, found, object_id)
     keys = order_key(ra, dec, object_id)
     for name, values in (("ra", ra), ("dec", dec), ("healpix", keys)):
-        if len(origin):
-            values[known] = old.objects[name][origin]
+        if known.any():
+            values[known] = old.objects[name][origin[known]]
     sorted_objects = np.lexsort((object_id, keys))
     if not np.array_equal(sorted_objects, np.arange(len(keys))):
         order, offsets = _reorder(sorted_objects, order, offsets)
@@ -117,11 +116,10 @@ def assemble(
     values = {"object_id": object_id, "ra": ra, "dec": dec, "healpix": keys}
     if "class" in declared:
         classes = _classes(column("class", declared["class"]), order, offsets, found)
-        if len(origin):
-            place = np.empty(len(keys), np.int64)
-            place[sorted_objects] = np.arange(len(keys))
-            earlier = old.objects["class"][origin]
-            classes[place[known]] = np.where(earlier != b"", earlier, classes[place[known]])
+        if known.any():
+            held = np.flatnonzero(known[sorted_objects])
+            earlier = old.objects["class"][origin[sorted_objects][held]]
+            classes[held] = np.where(earlier != b"", earlier, classes[held])
     objects = {name: column_[sorted_objects] for name, column_ in values.items()}
     if "class" in declared:
         objects["class"] = classes
@@ -139,6 +137,24 @@ def assemble(
     if (np.diff(old.offsets) == 0).any():
         _add_empty(found, old)
     return found
+
+
+def _origins(old: Block, object_id: np.ndarray, n_with_rows: int) -> np.ndarray:
+    """Place in the base of each object, -1 for new ones.
+
+    Objects of the base that have rows come first, in its order, because its rows stand first.
+    """
+    counts = np.diff(old.offsets)
+    origin = np.full(len(object_id), -1)
+    origin[:n_with_rows] = np.flatnonzero(counts)
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        empty = empty[np.argsort(old.objects["object_id"][empty])]
+        ids = old.objects["object_id"][empty]
+        place = np.minimum(np.searchsorted(ids, object_id), len(ids) - 1)
+        hit = ids[place] == object_id
+        origin[hit] = empty[place[hit]]
+    return origin
 
 
 def _merged_columns(
@@ -236,7 +252,9 @@ def _drop_repeats(
         if len(left):
             repeated = _equal_to_earlier(set_of[left], {name: values[left] for name, values in full.items()})
             again[left[repeated]] = True
-    found.equal_stamps = int((~again & is_new).sum()) - len(np.unique(set_of[~again & is_new]))
+    left = set_of[~again & is_new]
+    alone = left[~np.isin(left, set_of[~is_new])]  # the first of these shares its stamp with later ones only
+    found.equal_stamps = len(left) - len(np.unique(alone))
     if not again.any():
         return order, offsets
     files = rows.file_of
