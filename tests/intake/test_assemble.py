@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.sky import order_key
-from skytrawl.intake.assemble import DELIVERED, REPEATED, Assembled, assemble
+from skytrawl.intake.assemble import DELIVERED, REPEATED, Assembled, assemble, text
 from skytrawl.intake.spill import MemoryRows
 
 STORED = {"time": "f8", "value": "f4", "error": "f4", "band": "u1", "quality": "u4"}
@@ -132,7 +132,7 @@ def check(made: Assembled, rows: list[dict[str, Any]], base: dict[Any, Thing], d
     for reason, places in made.repeats.items():
         assert len(places) == min(3, out[reason])
         for _, row, shown in places:
-            assert shown.encode() == str(rows[row - 1]["object"]).encode().strip(b"b'")
+            assert shown == text(rows[row - 1]["object"])
 
 
 @st.composite
