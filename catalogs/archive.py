@@ -59,6 +59,9 @@ class Archive:
         storage = Storage(path)
         attrs = read_attrs(storage)
         found = read_version(storage, version)
+        if found.number == 1:
+            # A first ingest settles the attributes just before it publishes: these may be of before.
+            attrs = read_attrs(storage)
         if found.archive_id != attrs["archive_id"]:
             raise ArchiveError(f"{storage.root}: version {found.number} belongs to another archive")
         return cls(storage, attrs, found)

@@ -197,6 +197,10 @@ class Storage:
                 if flush:
                     os.fsync(file.fileno())
             yield temporary
+        except OSError as error:
+            if error.filename is None:  # a full disk does not say whose
+                error.filename = str(target)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.stores import read_attrs
 from skytrawl.catalogs.versions import Version
 
-_DOOMED = "removed-"  # staging folders that a sweep was killed at
+DOOMED = "removed-"  # begins the name of a staging folder that is being removed
 
 
 @dataclass
@@ -164,7 +164,7 @@ class _Sweep:
         for name in self.storage.names("staging"):
             folder = self.storage.path(f"staging/{name}")
             size, newest, locks = _contents(folder)
-            doomed = name.startswith(_DOOMED)
+            doomed = name.startswith(DOOMED)
             if not doomed and (
                 newest >= self.limit
                 or any(is_held(lock) for lock in locks)
@@ -177,14 +177,16 @@ class _Sweep:
             if self.done.dry_run:
                 continue
             if doomed or not folder.is_dir():
-                shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+                # Its owner may be removing it too.
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.unlink(missing_ok=True) if folder.is_file() else None
                 continue
             try:
                 with Hold(folder / "driver.lock"):
                     # At once, so that nobody continues work of which half is gone.
-                    grave = folder.with_name(f"{_DOOMED}{uuid.uuid4().hex}")
+                    grave = folder.with_name(f"{DOOMED}{uuid.uuid4().hex}")
                     folder.rename(grave)
-                shutil.rmtree(grave)
+                shutil.rmtree(grave, ignore_errors=True)
             except BlockingIOError:
                 self.done.staging -= 1
                 self.done.bytes -= size

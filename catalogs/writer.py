@@ -130,8 +130,9 @@ class ArchiveWriter:
             If the folder is not empty.
         """
         storage = Storage(path)
-        # An ingest keeps what it is working on in a folder of its own.
-        if storage.root.exists() and (not storage.root.is_dir() or {*storage.names("")} - {"staging"}):
+        # An ingest keeps what it is working on in a folder of its own, and reservations are for good.
+        working = {"staging", "intents", "writers"}
+        if storage.root.exists() and (not storage.root.is_dir() or {*storage.names("")} - working):
             raise ArchiveError(f"{storage.root} exists and is not empty: choose another path or remove it")
         full = {name: np.dtype(schema.VARIABLES[name].dtype) for name in schema.REQUIRED}
         full |= {name: np.dtype(dtype) for name, dtype in dtypes.items()}

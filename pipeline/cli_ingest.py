@@ -132,11 +132,12 @@ def append(sources: tuple[str, ...], archive: str, **words: Any) -> None:
 
 
 def _run(function: Callable[..., Any], sources: tuple[str, ...], archive: str, words: dict[str, Any]) -> None:
+    from skytrawl.cli import stoppable
     from skytrawl.console import show_json, stage_bar
 
     as_json = words.pop("as_json")
     words["columns"] = parse_columns(words["columns"])
-    with stage_bar(_STAGES) as progress:
+    with stoppable(), stage_bar(_STAGES) as progress:
         report = function(list(sources), archive, progress=progress, **words)
     if as_json:
         show_json(report.to_dict())

@@ -67,7 +67,8 @@ def _index(intake: Intake, known: list[str], blocks: list[Record]) -> list[str]:
     if not any(block["new_objects"] for block in blocks):
         return known
     name = intake.journal.prefix.rpartition("/")[2]
-    shutil.rmtree(storage.path(f"index/{name}"), ignore_errors=True)  # of an interrupted run of this ingest
+    for left in (name, f"{name}-all"):  # of an interrupted run of this ingest
+        shutil.rmtree(storage.path(f"index/{left}"), ignore_errors=True)
     dtype = declared_columns(storage)["object_id"]
     made = id_index.build(storage, name, _batches(intake, blocks), dtype=dtype)
     if made.duplicates:

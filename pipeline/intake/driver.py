@@ -26,8 +26,10 @@ from skytrawl.catalogs.readers.table import Options
 from skytrawl.catalogs.report import IngestReport
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.surveys import Survey
+from skytrawl.catalogs.versions import list_versions
 from skytrawl.catalogs.writer import PARTITION_OBSERVATIONS
-from skytrawl.errors import IngestError
+from skytrawl.errors import IngestError, VersionConflictError
+from skytrawl.intake import leftovers
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import prepare
 from skytrawl.intake.pool import open_pool
@@ -183,10 +185,11 @@ def ingest(
     listed = readers.sources_of(sources, request.options, request.reader)
     path = Path(archive_path)
     prefix = f"staging/{request.fingerprint(listed, objects)}"
-    _check_place(path, prefix, restart)
+    leftovers.check_place(path, prefix, restart)
     journal = Journal(Storage(path), prefix)
     nbytes = sum(_size(source) for source in listed)
     with only_driver(path / prefix):
+        leftovers.refuse_company(path, prefix)
         try:
             if objects is not None and not (path / prefix / "objects").is_dir():
                 _prepare_objects(objects, request, journal)
@@ -195,7 +198,8 @@ def ingest(
                 report = intake.first(started)
         except IngestError:
             # Bad input: nobody can have read what was made from it.
-            shutil.rmtree(path, ignore_errors=True)
+            if not list_versions(journal.storage):
+                leftovers.forget(path)
             raise
     return report
 
@@ -260,7 +264,8 @@ def append(
         options=options,
     )
     listed = readers.sources_of(sources, request.options, request.reader)
-    prefix = f"staging/{request.fingerprint(listed, objects)}-on-{archive.version.number}"
+    fingerprint = request.fingerprint(listed, objects)
+    prefix = f"staging/{fingerprint}-on-{archive.version.number}"
     journal = Journal(archive.storage, prefix)
     nbytes = sum(_size(source) for source in listed)
     with only_driver(archive.path / prefix):
@@ -270,9 +275,10 @@ def append(
             with open_pool(cluster, workers, nbytes) as pool:
                 intake = Intake(request, journal, pool, listed, progress, archive)
                 report = intake.further(started)
-        except IngestError:
-            shutil.rmtree(archive.path / prefix, ignore_errors=True)
+        except (IngestError, VersionConflictError):
+            leftovers.drop(leftovers.bury(archive.path / prefix))
             raise
+    leftovers.drop_older(archive.path, fingerprint)
     return report
 
 
@@ -297,22 +303,6 @@ def _size(source: Any) -> int:
     if source.is_dir():
         return sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
     return source.stat().st_size
-
-
-def _check_place(path: Path, prefix: str, restart: bool) -> None:
-    """Refuse a path that holds anything but an interrupted ingest of the same input."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    unfinished = path.is_dir() and (path / "staging").is_dir() and not any((path / "versions").glob("*.npz"))
-    if unfinished and restart:
-        shutil.rmtree(path)
-    elif unfinished and not (path / prefix).is_dir():
-        raise IngestError(
-            f"{path} holds an unfinished ingest of other input or with other parameters: repeat that command "
-            "to go on with it, or pass restart=True (--restart) to begin anew"
-        )
-    elif not unfinished:
-        raise IngestError(f"{path} exists already: choose another path, or remove it first")
 
 
 __all__ = ["IngestReport", "Progress", "append", "ingest"]

@@ -17,8 +17,8 @@ from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.report import IngestReport
 from skytrawl.catalogs.writer import ArchiveWriter, slots_for
-from skytrawl.errors import IngestError
-from skytrawl.intake import account, files, gather, plan, scatter
+from skytrawl.errors import IngestError, VersionConflictError
+from skytrawl.intake import account, files, gather, leftovers, plan, scatter
 from skytrawl.intake.buckets import Buckets, from_partitions
 from skytrawl.intake.census import settle_strays
 from skytrawl.intake.journal import Journal
@@ -68,8 +68,11 @@ class Intake:
         made = self._planned()
         self._refuse(made["refused"])
         records: list[Record] = []
-        if made["ordered"] and not self.journal.storage.exists(self.journal.key("unordered.json")):
-            records = self._direct(made)
+        if made["ordered"]:
+            if not self._marked("unordered"):
+                records = self._direct(made)
+            elif not self._marked("undone"):
+                self._undo_direct()
         if records:
             self.request = replace(self.request, ordered=True)
             total = account.add(records, made["refused"], self.listed)
@@ -85,9 +88,13 @@ class Intake:
             for row in files.partitions_of(block):
                 writer.append(row)
         account.check_kept(self, total, blocks)
-        files.flush(self.journal.storage, blocks)
-        writer.settle(**self._settled(total, blocks))
-        version = writer.publish(note="ingest", index=index, sources=account.provenance(self.listed, total))
+        settled = self._settled(total, blocks)
+        version = writer.base  # there is one if this ingest was killed after it had published
+        if version is None:
+            files.flush(self.journal.storage, blocks)
+            writer.settle(**settled)
+            sources = account.provenance(self.listed, total)
+            version = writer.publish(note="ingest", index=index, sources=sources)
         report = account.report(self, total, blocks, version, writer, started)
         self.clean()
         return report
@@ -100,7 +107,7 @@ class Intake:
         total, blocks, index = self._through_buckets(made)
         writer = ArchiveWriter(self.journal.storage.root)
         if writer.base is None or writer.base.number != self.base.version.number:
-            raise IngestError(
+            raise VersionConflictError(
                 f"{self.base.path}: another writer has published version "
                 f"{writer.base.number if writer.base else 0} meanwhile: repeat the append on top of it"
             )
@@ -124,15 +131,13 @@ class Intake:
     def clean(self) -> None:
         """Remove what only the ingest needed."""
         files.release()
-        spilled = self.journal.storage.list(self.journal.key("spill"))
+        storage = self.journal.storage
+        # At once: work of which half is gone cannot be continued.
+        grave = leftovers.bury(storage.path(self.journal.prefix))
+        spilled = storage.list(f"staging/{grave.name}/spill")
         groups = [spilled[start :: 2 * self.pool.threads] for start in range(2 * self.pool.threads)]
-        self.pool.run(
-            files.remove, [(self.journal.storage, group) for group in groups if group], lambda _: None
-        )
-        shutil.rmtree(self.journal.storage.path(self.journal.prefix), ignore_errors=True)
-        folder = self.journal.storage.path("staging")
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        self.pool.run(files.remove, [(storage, group) for group in groups if group], lambda _: None)
+        leftovers.drop(grave)
 
     def source_of(self, key: str) -> str:
         """How messages call the source of a spill file (a source itself stays)."""
@@ -227,14 +232,21 @@ class Intake:
         return [records[number] for number in todo]
 
     def _undo_direct(self) -> None:
+        """Forget the partitions that were made directly; an interrupted call is finished by the next."""
         storage = self.journal.storage
         storage.replace(self.journal.key("unordered.json"), b"{}")
         files.release()
-        for name in ("objects", "lightcurves", "intents", "writers", "index"):
-            shutil.rmtree(storage.path(name), ignore_errors=True)
+        # Without it this is no archive, and the next declaration removes the shards. Reservations stay: a
+        # task that is still running on a worker must not write where one of a bucket does.
+        storage.delete("zarr.json")
         for name in ("direct", "census"):
             shutil.rmtree(storage.path(self.journal.key(name)), ignore_errors=True)
-        storage.delete("zarr.json")
+        for name in ("strays.npz", "strays.json"):
+            storage.delete(self.journal.key(name))
+        storage.replace(self.journal.key("undone.json"), b"{}")
+
+    def _marked(self, name: str) -> bool:
+        return self.journal.storage.exists(self.journal.key(f"{name}.json"))
 
     # --- the way through buckets ---
 
