@@ -89,7 +89,7 @@ class Storage:
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> None:
         """Fill an array of bytes (uint8, contiguous) from `start` on; EOFError if there are fewer."""
-        view = memoryview(out)
+        view = memoryview(out.data)
         with open(self.path(key), "rb", buffering=0) as file:
             file.seek(start)
             while len(view):
@@ -158,7 +158,7 @@ class Storage:
             os.link(temporary, target)
         _flush_folder(target.parent)
 
-    def replace(self, key: str, data: bytes | Iterable[bytes], flush: bool = True) -> None:
+    def replace(self, key: str, data: bytes | Iterable[bytes | memoryview], flush: bool = True) -> None:
         """Create or replace a key atomically; `flush` waits until the disk has it."""
         target = self.path(key)
         with self._temporary(target, data, flush) as temporary:
@@ -183,7 +183,7 @@ class Storage:
                     yield path, state.st_size
 
     @contextmanager
-    def _temporary(self, target: Path, data: bytes | Iterable[bytes], flush: bool) -> Iterator[Path]:
+    def _temporary(self, target: Path, data: bytes | Iterable[bytes | memoryview], flush: bool) -> Iterator[Path]:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         chunks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
         if not target.parent.is_dir():
@@ -221,7 +221,7 @@ class Parts:
     def into(self, start: int, out: Any) -> None:
         """Fill a writable buffer of bytes with those from `start` on; ValueError if the key ends before."""
         self._file.seek(start)
-        view = memoryview(out)
+        view = memoryview(out.data)
         while len(view):
             count = self._file.readinto(view)
             if not count:

@@ -1,8 +1,8 @@
 """The command line: `skytrawl demo | ingest | info | plan | run | query | versions`.
 
 Job options come from the parameter dataclass of each job; heavy libraries are imported when a command runs.
-Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions or left-out files; a run that was stopped ends with 130
-(Ctrl-C) or 143 (SIGTERM), as shells count.
+Exit codes: 0 done, 1 error, 2 usage, 3 finished with failed partitions or left-out files; a run
+that was stopped ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells count.
 """
 
 from __future__ import annotations

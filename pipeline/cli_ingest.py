@@ -64,7 +64,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("archive", type=click.Path())
 @_shared
 @click.option(
-    "--survey", required=True, help="ztf, lsst, sdss, ogle, roman, or the path of your own TOML file."
+    "--survey", required=True, help="asassn, kmt, lsst, ogle, roman, sdss, ztf, or the path of your own TOML file."
 )
 @click.option("--quantity", help="magnitude or flux.  [default: the survey's]")
 @click.option(

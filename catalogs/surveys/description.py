@@ -98,10 +98,11 @@ class Survey:
     def from_dict(cls, found: Mapping[str, Any]) -> "Survey":
         """The survey that :meth:`to_dict` described; keys of other releases are passed over."""
         known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
-        known["bands"] = tuple(
-            Band(**{key: tuple(value) if isinstance(value, list) else value for key, value in band.items()})
+        bands: list[dict[str, Any]] = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in band.items()}
             for band in found["bands"]
-        )
+        ]
+        known["bands"] = tuple(Band(**band) for band in bands)
         known["columns"] = {role: tuple(names) for role, names in found.get("columns", {}).items()}
         known["files"] = tuple(map(Files.from_dict, found.get("files", ())))
         return cls(**known)

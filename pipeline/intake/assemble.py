@@ -24,8 +24,9 @@ class Rows(Protocol):
 
     n: int
     names: set[str]
-    keys: list[str]
 
+    @property
+    def keys(self) -> list[str]: ...  # noqa: D102
     @property
     def file_of(self) -> np.ndarray: ...  # noqa: D102
     def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray: ...  # noqa: D102
@@ -113,14 +114,14 @@ def assemble(
     if kept is not order:
         order, stamps = kept, (take(time, kept), take(band, kept))
     del time, band
-    values = {"object_id": object_id, "ra": ra, "dec": dec, "healpix": keys}
+    own = {"object_id": object_id, "ra": ra, "dec": dec, "healpix": keys}
     if "class" in declared:
         classes = _classes(column("class", declared["class"]), order, offsets, found)
         if known.any():
             held = np.flatnonzero(known[sorted_objects])
             earlier = old.objects["class"][origin[sorted_objects][held]]
             classes[held] = np.where(earlier != b"", earlier, classes[held])
-    objects = {name: column_[sorted_objects] for name, column_ in values.items()}
+    objects = {name: column_[sorted_objects] for name, column_ in own.items()}
     if "class" in declared:
         objects["class"] = classes
     observations = {}

@@ -26,7 +26,7 @@ def partitions_of(record: dict[str, Any]) -> np.ndarray:
 def save_arrays(storage: Storage, key: str, **arrays: np.ndarray) -> None:
     """Arrays as one file."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     storage.replace(key, buffer.getvalue(), flush=False)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from skytrawl.catalogs import readers
 from skytrawl.catalogs.heliocentric import snap, to_geocentric
-from skytrawl.catalogs.identifiers import plain_integers
+from skytrawl.catalogs.identifiers import as_texts, plain_integers
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.rounding import round_to
 from skytrawl.catalogs.tally import Tally
@@ -19,7 +20,7 @@ from skytrawl.intake.files import load_array
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
 from skytrawl.intake.plan import borders_of, buckets_for
-from skytrawl.intake.reading import DEFAULTS, Notes, read_rows, sky_keys
+from skytrawl.intake.reading import DEFAULTS, OPTIONAL, Notes, read_rows, sky_keys
 from skytrawl.intake.request import Request
 from skytrawl.intake.spill import SpilledRows, open_spill, write_spill
 from skytrawl.kernels.rows import bucket_of
@@ -55,6 +56,8 @@ def scatter_piece(
             conform(rows, request, tally)
             if table is not None:
                 table.apply(rows)
+            if request.declared:
+                check_fit(rows, request, tally, readers.source_name(piece.source))
             rows = recover_times(rows, request, tally)
             key = journal.key(f"spill/{number:08d}-{len(parts):04d}")
             bucket = bucket_of(sky_keys(rows), borders)
@@ -113,6 +116,37 @@ def conform(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> None
             if rows[name].dtype != wanted and wanted.itemsize < rows[name].dtype.itemsize:
                 tally.note(f"{name}s are stored as {wanted.name}, as the archive has them", len(rows[name]))
             rows[name] = rows[name].astype(wanted, copy=False)
+
+
+def check_fit(rows: dict[str, np.ndarray], request: Request, tally: Tally, where: str) -> None:
+    """Refuse texts that the columns of an archive cannot hold; note columns that it does not have.
+
+    Raises
+    ------
+    IngestError
+        If an identifier is no number where the archive has numbers, or a text is longer than its column.
+    """
+    for role, name in (("object", "object_id"), ("class", "class")):
+        if role not in rows or name not in request.declared:
+            continue
+        wanted = np.dtype(request.declared[name])
+        if rows[role].dtype.kind == "S" or wanted.kind == "S":
+            texts = as_texts(rows[role])
+            if wanted.kind == "S":
+                wrong = np.char.str_len(texts) > wanted.itemsize
+                limit = f"texts of at most {wanted.itemsize} bytes"
+            else:
+                wrong = ~plain_integers(texts)[1]
+                limit = "integers without leading zeros"
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                raise IngestError(
+                    f"{where}, row {rows['row'][at]}: the {role} {texts[at].decode(errors='replace')!r} does "
+                    f"not fit into the archive, which holds {limit}: ingest everything into a new archive"
+                )
+    for name in OPTIONAL:
+        if name in rows and name not in request.declared:
+            tally.note(f"the archive has no column {name}: it is left out", len(rows["row"]))
 
 
 def recover_times(rows: dict[str, np.ndarray], request: Request, tally: Tally) -> dict[str, np.ndarray]:

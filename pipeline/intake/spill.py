@@ -88,7 +88,7 @@ def write_spill(
                 if order is None:
                     order, _ = counting_order(bucket, n_buckets)
                 column = column[order]
-            yield memoryview(column.view(np.uint8) if column.size else b"")
+            yield column.view(np.uint8).data if column.size else b""
 
     # A file that a power failure tears has another length than the journal says.
     storage.replace(key, pieces(), flush=False)
@@ -205,7 +205,11 @@ class MemoryRows:
         self.columns = columns
         self.n = len(columns["object"])
         self.names = set(columns)
-        self.keys = [""]
+
+    @property
+    def keys(self) -> list[str]:
+        """One nameless place."""
+        return [""]
 
     @property
     def file_of(self) -> np.ndarray:
