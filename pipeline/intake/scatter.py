@@ -133,7 +133,8 @@ def check_fit(rows: dict[str, np.ndarray], request: Request, tally: Tally, where
         if rows[role].dtype.kind == "S" or wanted.kind == "S":
             texts = as_texts(rows[role])
             if wanted.kind == "S":
-                wrong = np.char.str_len(texts) > wanted.itemsize
+                letters = np.ascontiguousarray(texts).view(np.uint8).reshape(len(texts), -1)
+                wrong = letters[:, wanted.itemsize :].any(axis=1)
                 limit = f"texts of at most {wanted.itemsize} bytes"
             else:
                 wrong = ~plain_integers(texts)[1]
