@@ -64,7 +64,9 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("archive", type=click.Path())
 @_shared
 @click.option(
-    "--survey", required=True, help="asassn, kmt, lsst, ogle, roman, sdss, ztf, or the path of your own TOML file."
+    "--survey",
+    required=True,
+    help="asassn, kmt, lsst, ogle, roman, sdss, ztf, or the path of your own TOML file.",
 )
 @click.option("--quantity", help="magnitude or flux.  [default: the survey's]")
 @click.option(
@@ -105,8 +107,8 @@ def ingest(sources: tuple[str, ...], archive: str, **words: Any) -> None:
     """Make an archive from light curves of any size and order: skytrawl ingest SOURCE... ARCHIVE.
 
     Reads HATS catalogues, Parquet, Arrow, CSV, ECSV, IPAC, VOTable, FITS and NumPy tables, folders with a
-    file for each light curve, and ANTARES loci. Rows that are left out are counted by reason, with file and row of
-    the first ones; files that cannot be used are listed, and the exit code is 3. An ingest that was
+    file for each light curve, and ANTARES loci. Rows that are left out are counted by reason, with file and
+    row of the first ones; files that cannot be used are listed, and the exit code is 3. An ingest that was
     interrupted goes on when the same command is given again.
     """
     from skytrawl.intake.driver import ingest as make_archive

@@ -20,6 +20,7 @@ __all__ = [
     "median_positions",
     "runs",
     "scatter",
+    "sky_cells",
     "take",
 ]
 
@@ -74,6 +75,31 @@ def bucket_of(keys: NDArray[np.uint64], borders: NDArray[np.uint64]) -> NDArray[
     if np.any(borders[1:] < borders[:-1]):
         raise SchemaError("the borders of the buckets do not ascend: sort them first")
     return cpu.bucket_of(_input("keys", keys, np.uint64), borders)
+
+
+def sky_cells(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Find the HEALPix cell of each position, fast enough to sort rows by.
+
+    Parameters
+    ----------
+    ra, dec : float64[n]
+        Degrees; dec within -90 to 90.
+
+    Returns
+    -------
+    uint64[n]
+        Nested, order 29, after Gorski et al. 2005 (ApJ 622, 759, section 4). By rounding, a position may come
+        into a neighbour (0.4 milliarcseconds) of the cell that a HEALPix library gives: less than one in 10^6
+        does. 2**63 without position.
+
+    Raises
+    ------
+    SchemaError
+        For wrong dtypes or shapes.
+    """
+    from skytrawl.kernels.rows.cpu_cells import sky_cells
+
+    return sky_cells(_input("ra", ra, np.float64), _input("dec", dec, np.float64, n=len(ra)))
 
 
 def counting_order(bucket: NDArray[np.uint32], n_buckets: int) -> tuple[Order, NDArray[np.int64]]:

@@ -15,10 +15,11 @@ from skytrawl.catalogs.identifiers import NO_ROW_ID, as_texts
 from skytrawl.catalogs.readers.columns import Mapped, map_columns
 from skytrawl.catalogs.readers.table import Header, Options, Piece, Reader
 from skytrawl.catalogs.rows import KINDS, check_units, normalise
-from skytrawl.catalogs.sky import UNPLACED, hash_of, healpix_of
+from skytrawl.catalogs.sky import UNPLACED, hash_of
 from skytrawl.catalogs.tally import Tally
 from skytrawl.catalogs.times import parse_time_format
 from skytrawl.intake.request import Request
+from skytrawl.kernels.rows import sky_cells
 
 # What a row has where its source has no such column.
 DEFAULTS: dict[str, Any] = {
@@ -142,13 +143,10 @@ def sky_keys(rows: dict[str, np.ndarray]) -> np.ndarray:
     alone = 2 * len(starts) > n  # then it is faster to look all of them up
     picked = slice(None) if alone else starts
     if placed:
-        ra, dec = ra[picked], dec[picked]
-        known = np.isfinite(ra) & np.isfinite(dec)
-        if known.all():
-            keys = healpix_of(ra, dec)
-        else:
-            keys = UNPLACED | (hash_of(ids[picked]) >> np.uint64(1))
-            keys[known] = healpix_of(ra[known], dec[known])
+        keys = sky_cells(ra[picked], dec[picked])
+        lost = keys == UNPLACED
+        if lost.any():
+            keys[lost] |= hash_of(ids[picked][lost]) >> np.uint64(1)
     else:
         keys = UNPLACED | (hash_of(ids[picked]) >> np.uint64(1))
     return keys if alone else np.repeat(keys, np.diff(np.append(starts, n)))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import config
 
+from skytrawl.catalogs.sky import healpix_of, positions_of
 from skytrawl.errors import SchemaError
 from skytrawl.kernels import rows
 from skytrawl.kernels.rows import cpu_group, reference
@@ -283,3 +284,24 @@ def test_arrays_that_cannot_be_written_or_lie_unaligned():
 def test_wrong_arrays_are_refused(call, words):
     with pytest.raises(SchemaError, match=words):
         call()
+
+
+def test_sky_cells_are_those_of_a_healpix_library():
+    generator = np.random.default_rng(3)
+    n = 200_000
+    ra = generator.uniform(0, 360, n)
+    dec = np.degrees(np.arcsin(generator.uniform(-1, 1, n)))
+    dec[: n // 4] = np.sign(dec[: n // 4]) * (90 - 10 ** generator.uniform(-9, 1, n // 4))  # near the poles
+    edges = np.array(
+        [(a, d) for a in (0.0, 45.0, 90.0, 180.0, 270.0, 360.0) for d in (-90.0, -30.0, 0.0, 60.0, 90.0)]
+    )
+    ra[: len(edges)], dec[: len(edges)] = edges.T
+    found = rows.sky_cells(ra, dec)
+    assert (found < 12 * 4**29).all()
+    same = found == healpix_of(ra, dec)
+    assert same.mean() > 1 - 1e-4
+    other_ra, other_dec = positions_of(found[~same])
+    # The centre of a neighbouring cell: within 2 milliarcseconds.
+    apart = np.hypot((other_ra - ra[~same] + 180) % 360 - 180, 0) * np.cos(np.radians(dec[~same]))
+    assert np.hypot(apart, other_dec - dec[~same]).max(initial=0) < 2 / 3.6e6
+    assert rows.sky_cells(np.array([np.nan, 1.0]), np.array([0.0, np.nan])).tolist() == [2**63, 2**63]
