@@ -145,6 +145,8 @@ def _processes(shape: LocalShape, memory: int | None, dashboard: str, timeout: f
                 "OMP_NUM_THREADS": "1",
                 "MKL_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
+                # Its own pool keeps memory that other tasks of a worker need.
+                "ARROW_DEFAULT_MEMORY_POOL": "system",
                 # The sampling profiler of Dask's dashboard takes the GIL a hundred times a second by default.
                 "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "200ms",
             },

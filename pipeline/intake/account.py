@@ -153,7 +153,8 @@ def report(
 def _place(intake: Intake, place: Sequence[Any]) -> str:
     """File and row of an example."""
     key, row, name = place
-    return f"{intake.source_of(key)}, row {row}: {name!r}"
+    where = intake.source_of(key)
+    return f"{where}, row {row}: {name!r}" if row else f"{where}: {name!r}"
 
 
 def _lost(intake: Intake, tally: Tally, version: Version) -> list[str]:

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 # Generations of the id index before they are merged into one.
 MOST_GENERATIONS = 16
 # Identifiers that are compared with each other at a time.
-MOST_IDS = 8_000_000
+MOST_IDS = 1_000_000
 
 
 def settle_strays(intake: Intake, buckets: Buckets | None, blocks: list[Record]) -> list[str] | None:

@@ -38,7 +38,7 @@ class Collector:
 
     def add(self, rows: Columns, start: int = 0, stop: int | None = None) -> None:
         """Append the rows [start, stop) of a chunk; a column that was missing so far gets its default."""
-        count = (len(rows["row"]) if stop is None else stop) - start
+        count = (len(rows["object"]) if stop is None else stop) - start
         end = self.n + count
         if end > self._capacity:
             self.reserve(max(end, self._capacity + self._capacity // 2))
