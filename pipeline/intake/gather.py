@@ -14,10 +14,11 @@ from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.codecs import encoded_size
 from skytrawl.catalogs.heliocentric import snap, to_heliocentric
 from skytrawl.catalogs.partition import cut
+from skytrawl.catalogs.readers import source_name
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.tally import Tally
 from skytrawl.catalogs.writer import ArchiveWriter
-from skytrawl.intake.assemble import Assembled, assemble
+from skytrawl.intake.assemble import Assembled, assemble, text
 from skytrawl.intake.collect import of_process, release
 from skytrawl.intake.files import declared_columns, load_array, save_arrays, writer_of
 from skytrawl.intake.journal import Journal
@@ -119,26 +120,41 @@ def direct_pieces(
     tally, notes = Tally(), Notes()
     records: list[dict[str, Any]] = []
     first = last = -1
+    # Identifiers of the object that was left to the task before, and of the one that it had last.
+    ends: dict[str, str | None] = {"left": None, "end": None}
+
+    reading = _without_sorting(pieces, request)
 
     def chunks() -> Iterator[dict[str, np.ndarray]]:
         taken = None if before is None else _last_object(before, request)
         end = None
-        for piece in pieces:
-            for rows in _from_new_object(read_rows(piece, request, tally, notes), taken):
-                end = rows["object"][-1]
-                taken = None
-                yield rows
-        for rows in _rest_of_object(after, request, end):
-            yield rows
+        for place, piece in enumerate(pieces):
+            for rows in read_rows(piece, reading, tally, notes):
+                if taken is not None:
+                    own = rows["object"] != taken
+                    if not own.all():
+                        ends["left"] = text(taken)
+                    if not own.any():
+                        continue
+                    taken = None
+                    rows = {name: column[np.argmax(own) :] for name, column in rows.items()}
+                if len(rows["object"]):
+                    end = rows["object"][-1]
+                    yield rows | {"place": np.full(len(rows["object"]), place, np.int16)}
+        ends["end"] = None if end is None else text(end)
+        for place, rows in _rest_of_object(after, request, end):
+            yield rows | {"place": np.full(len(rows["object"]), len(pieces) + place, np.int16)}
 
     for rows in _whole_objects(chunks(), request.partition_observations):
         conform(rows, request, tally)
         rows = recover_times(rows, request, tally)
+        if not len(rows["object"]):
+            continue
         for name, column in rows.items():
             wanted = declared.get("object_id" if name == "object" else name)
             if wanted is not None and np.promote_types(column.dtype, wanted) != wanted:
                 raise NotOrdered(f"{name} is {column.dtype}, not {wanted} as in the first rows")
-            if wanted is None and name not in ("row", "row_id"):
+            if wanted is None and name not in ("row", "row_id", "place"):
                 raise NotOrdered(f"{name} was not in the first rows")
         made = assemble(MemoryRows(rows), declared, drop_duplicates=request.duplicates == "drop")
         rows.clear()
@@ -148,7 +164,7 @@ def direct_pieces(
         first, last = (int(keys[0]) if first < 0 else first), int(keys[-1])
         part = write_block(request, journal, writer, f"{number}-{len(records)}", made, EVERYWHERE)
         part["repeats"] = {
-            reason: [(str(pieces[0].source), row, name) for _, row, name in places]
+            reason: [(source_name([*pieces, *after][place].source), row, name) for place, row, name in places]
             for reason, places in made.repeats.items()
         }
         records.append(part)
@@ -157,10 +173,21 @@ def direct_pieces(
         "blocks": records,
         "first": first,
         "last": last,
+        **ends,
         "tally": tally.to_dict(),
         "notes": asdict(notes),
     }
     return journal.write("direct", number, record)
+
+
+def _without_sorting(pieces: list[Piece], request: Request) -> Request:
+    """The request by which to read: pieces that fit into one block need no reader that sorts them."""
+    rows = [piece.rows for piece in pieces]
+    opened = open_source(pieces[0].source, request)
+    known = sum(count for count in rows if count is not None)
+    if opened.reader.sky is None or None in rows or known > request.partition_observations:
+        return request
+    return replace(request, ordered=False)
 
 
 def _last_object(piece: Piece, request: Request) -> Any:
@@ -175,27 +202,16 @@ def _last_object(piece: Piece, request: Request) -> Any:
     return last
 
 
-def _from_new_object(chunks: Iterable[dict[str, np.ndarray]], taken: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Rows from the first on that is of another object than the one that the task before has taken."""
-    for rows in chunks:
-        if taken is not None:
-            other = np.flatnonzero(rows["object"] != taken)
-            if not len(other):
-                continue
-            rows = {name: column[other[0] :] for name, column in rows.items()}
-            taken = None
-        if len(rows["object"]):
-            yield rows
-
-
-def _rest_of_object(after: list[Piece], request: Request, end: Any) -> Iterator[dict[str, np.ndarray]]:
+def _rest_of_object(
+    after: list[Piece], request: Request, end: Any
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Rows of the last object that stand in the next files; their own tasks account for them."""
-    for piece in after if end is not None else ():
+    for place, piece in enumerate(after if end is not None else ()):
         for rows in read_rows(piece, request, Tally(), Notes()):
             other = np.flatnonzero(rows["object"] != end)
             stop = int(other[0]) if len(other) else len(rows["object"])
             if stop:
-                yield {name: column[:stop] for name, column in rows.items()}
+                yield place, {name: column[:stop] for name, column in rows.items()}
             if len(other):
                 return
 

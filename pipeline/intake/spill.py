@@ -213,8 +213,8 @@ class MemoryRows:
 
     @property
     def file_of(self) -> np.ndarray:
-        """All rows are of one place."""
-        return np.zeros(self.n, np.int32)
+        """Number of the place of each row, if the rows have it."""
+        return self.columns.get("place", np.zeros(self.n, np.int32))
 
     def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray:
         """One column, or the default in every row."""

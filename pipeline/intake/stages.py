@@ -224,6 +224,13 @@ class Intake:
             # Also a file that cannot be used: buckets can leave it out.
             self._undo_direct()
             return []
+        end = None
+        for number in todo:
+            if records[number]["left"] not in (None, end):
+                # The rows that the task before should have taken are of an object that it has not seen.
+                self._undo_direct()
+                return []
+            end = records[number]["end"] or end
         ordered = [records[number] for number in todo if records[number]["blocks"]]
         ends = [(record["first"], record["last"]) for record in ordered]
         if any(after[0] <= before[1] for before, after in itertools.pairwise(ends)):
@@ -419,10 +426,10 @@ def _neighbours(groups: list[list[Piece]], number: int) -> tuple[Piece | None, l
 def _grouped(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
     """Runs of neighbouring pieces of about a partition together."""
     groups: list[list[Piece]] = []
-    count = most
+    count = 0
     for piece in pieces:
         size = piece.rows if piece.rows is not None else piece.nbytes // 8
-        if count + size > most:
+        if not groups or count + size > most:
             groups.append([])
             count = 0
         groups[-1].append(piece)
