@@ -45,6 +45,8 @@ def check_place(path: Path, prefix: str, restart: bool) -> None:
     names = {child.name for child in path.iterdir()} if path.is_dir() else set()
     own = {name for name in names if name in _OWN or name.endswith(PARTIAL)}
     if numbers or "staging" not in names or names - own - {"versions"}:
+        if numbers:
+            _drop_graves(path)
         raise IngestError(f"{path} exists already: choose another path, or remove it first")
     waiting = _waiting(path)
     if restart or not waiting:  # without: a sweep has given it up
@@ -107,6 +109,13 @@ def drop_older(path: Path, fingerprint: str) -> None:
     for folder in _waiting(path):
         if folder.name.startswith(f"{fingerprint}-on-") and not is_held(folder / NAME):
             drop(bury(folder))
+    _drop_graves(path)
+
+
+def _drop_graves(path: Path) -> None:
+    """Finish removals that were interrupted."""
+    for grave in (path / "staging").glob(f"{DOOMED}*"):
+        drop(grave)
 
 
 def _waiting(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import distributed  # noqa: F401
 import kill_work
 import numpy as np
 import pyarrow.parquet  # noqa: F401
+
 from skytrawl.deploy import local  # noqa: F401
 
 _IDS = np.arange(100, dtype=np.uint64) % 7

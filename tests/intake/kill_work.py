@@ -78,10 +78,11 @@ def counted(last: int) -> list[int]:
             made[0] += 1
             if made[0] == last and last % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            found = function(*args, **words)
-            if made[0] == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return found
+            try:
+                return function(*args, **words)
+            finally:
+                if made[0] == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
