@@ -18,6 +18,7 @@ __all__ = [
     "counting_order",
     "group",
     "median_positions",
+    "ordered",
     "runs",
     "scatter",
     "sky_cells",
@@ -100,6 +101,29 @@ def sky_cells(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.u
     from skytrawl.kernels.rows.cpu_cells import sky_cells
 
     return sky_cells(_input("ra", ra, np.float64), _input("dec", dec, np.float64, n=len(ra)))
+
+
+def ordered(offsets: NDArray[np.int64], band: NDArray[np.uint8], time: NDArray[np.float64]) -> bool:
+    """Tell whether the rows of each object stand by band, then time.
+
+    Parameters
+    ----------
+    offsets : int64[m + 1]
+        Object k owns the rows ``offsets[k]:offsets[k + 1]``.
+    band : uint8[n]
+    time : float64[n]
+
+    Raises
+    ------
+    SchemaError
+        For wrong dtypes or shapes, or offsets beyond the rows.
+    """
+    from skytrawl.kernels.rows.cpu_runs import ordered
+
+    offsets = _input("offsets", offsets, np.int64)
+    if not len(offsets) or offsets[0] < 0 or offsets[-1] > len(band) or (offsets[1:] < offsets[:-1]).any():
+        raise SchemaError(f"the offsets do not ascend within {len(band)} rows")
+    return ordered(offsets, _input("band", band, np.uint8), _input("time", time, np.float64, n=len(band)))
 
 
 def counting_order(bucket: NDArray[np.uint32], n_buckets: int) -> tuple[Order, NDArray[np.int64]]:
@@ -248,7 +272,7 @@ def group(
     from skytrawl.kernels.rows import cpu
 
     band, time = _input("band", band, np.uint8, n=len(ids)), _input("time", time, np.float64, n=len(ids))
-    return cpu.group(_identifiers(ids), band, time)
+    return cpu.group(_identifiers(ids), band, time)[:3]
 
 
 def median_positions(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.sky import order_key
 from skytrawl.intake.reading import DEFAULTS
-from skytrawl.kernels.rows import group, median_positions, take
+from skytrawl.kernels.rows import group, median_positions, ordered, take
 
 REPEATED = "repeats another row in every column"
 DELIVERED = "is in the archive already"
@@ -29,6 +29,7 @@ class Rows(Protocol):
     def keys(self) -> list[str]: ...  # noqa: D102
     @property
     def file_of(self) -> np.ndarray: ...  # noqa: D102
+    def objects(self) -> tuple[np.ndarray, Any, Any, np.ndarray] | None: ...  # noqa: D102
     def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray: ...  # noqa: D102
 
 
@@ -90,15 +91,20 @@ def assemble(
     old = Block() if base is None else base
     n_old = old.n_observations
     column = _merged_columns(rows, old, declared)
-    ids = column("object", declared["object_id"])
     band, time = column("band", np.dtype(np.uint8)), column("time", np.dtype(np.float64))
-    first, order, offsets = group(ids, band, time)
-    object_id = ids[first]
-    del ids
     found = Assembled(Block(), np.zeros(0, bool))
-    origin = _origins(old, object_id, int((first < n_old).sum()))
+    standing = None if n_old else _standing(rows, declared, band, time)
+    if standing is not None:
+        object_id, ra, dec, offsets = standing
+        order, n_known = None, 0
+    else:
+        ids = column("object", declared["object_id"])
+        first, order, offsets = group(ids, band, time)
+        object_id, n_known = ids[first], int((first < n_old).sum())
+        del ids
+        ra, dec = _positions(rows, column, offsets, order, found, object_id)
+    origin = _origins(old, object_id, n_known)
     known = origin >= 0
-    ra, dec = _positions(rows, column, offsets, order, found, object_id)
     keys = order_key(ra, dec, object_id)
     for name, values in (("ra", ra), ("dec", dec), ("healpix", keys)):
         if known.any():
@@ -156,6 +162,22 @@ def _origins(old: Block, object_id: np.ndarray, n_with_rows: int) -> np.ndarray:
         hit = ids[place] == object_id
         origin[hit] = empty[place[hit]]
     return origin
+
+
+def _standing(
+    rows: Rows, declared: dict[str, np.dtype], band: np.ndarray, time: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Identifiers, positions and offsets of rows that are grouped and ordered already; else None."""
+    whole = rows.objects()
+    if whole is None:
+        return None
+    ids, ra, dec, counts = whole
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    if not ordered(offsets, band, time):
+        return None
+    nowhere = np.full(len(ids), np.nan)
+    object_id = ids.astype(declared["object_id"], copy=False)
+    return object_id, nowhere if ra is None else ra, nowhere.copy() if dec is None else dec, offsets
 
 
 def _merged_columns(

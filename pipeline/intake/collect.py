@@ -23,6 +23,11 @@ class Collector:
         self._capacity = 0
         self.n = 0
 
+    @property
+    def names(self) -> set[str]:
+        """Columns that there are."""
+        return self._names
+
     def clear(self) -> None:
         """Forget all rows and which columns there were."""
         self._columns = {name: column for name, column in self._columns.items() if column.dtype.kind != "S"}
@@ -38,7 +43,7 @@ class Collector:
 
     def add(self, rows: Columns, start: int = 0, stop: int | None = None) -> None:
         """Append the rows [start, stop) of a chunk; a column that was missing so far gets its default."""
-        count = (len(rows["object"]) if stop is None else stop) - start
+        count = (len(next(iter(rows.values()))) if stop is None else stop) - start
         end = self.n + count
         if end > self._capacity:
             self.reserve(max(end, self._capacity + self._capacity // 2))

@@ -19,14 +19,15 @@ from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.tally import Tally
 from skytrawl.catalogs.writer import ArchiveWriter
 from skytrawl.intake.assemble import Assembled, assemble, text
-from skytrawl.intake.collect import of_process, release
+from skytrawl.intake.collect import release
 from skytrawl.intake.files import declared_columns, load_array, save_arrays, writer_of
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
 from skytrawl.intake.reading import Notes, open_source, read_rows
 from skytrawl.intake.request import Request
+from skytrawl.intake.runs import RunRows
 from skytrawl.intake.scatter import conform, recover_times
-from skytrawl.intake.spill import MemoryRows, SpilledRows
+from skytrawl.intake.spill import SpilledRows
 
 # The whole curve, both ends included.
 EVERYWHERE = (0, 2**64 - 1)
@@ -138,26 +139,25 @@ def direct_pieces(
                         continue
                     taken = None
                     rows = {name: column[np.argmax(own) :] for name, column in rows.items()}
+                conform(rows, request, tally)
+                rows = recover_times(rows, request, tally)
                 if len(rows["object"]):
                     end = rows["object"][-1]
                     yield rows | {"place": np.full(len(rows["object"]), place, np.int16)}
         ends["end"] = None if end is None else text(end)
         for place, rows in _rest_of_object(after, request, end):
+            conform(rows, request, Tally())
+            rows = recover_times(rows, request, Tally())
             yield rows | {"place": np.full(len(rows["object"]), len(pieces) + place, np.int16)}
 
     for rows in _whole_objects(chunks(), request.partition_observations):
-        conform(rows, request, tally)
-        rows = recover_times(rows, request, tally)
-        if not len(rows["object"]):
-            continue
-        for name, column in rows.items():
+        for name, dtype in rows.dtypes().items():
             wanted = declared.get("object_id" if name == "object" else name)
-            if wanted is not None and np.promote_types(column.dtype, wanted) != wanted:
-                raise NotOrdered(f"{name} is {column.dtype}, not {wanted} as in the first rows")
+            if wanted is not None and np.promote_types(dtype, wanted) != wanted:
+                raise NotOrdered(f"{name} is {dtype}, not {wanted} as in the first rows")
             if wanted is None and name not in ("row", "row_id", "place"):
                 raise NotOrdered(f"{name} was not in the first rows")
-        made = assemble(MemoryRows(rows), declared, drop_duplicates=request.duplicates == "drop")
-        rows.clear()
+        made = assemble(rows, declared, drop_duplicates=request.duplicates == "drop")
         keys = made.block.objects["healpix"]
         if int(keys[0]) <= last:
             raise NotOrdered("the objects do not ascend along the sky")
@@ -216,30 +216,28 @@ def _rest_of_object(
                 return
 
 
-def _whole_objects(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterator[dict[str, np.ndarray]]:
+def _whole_objects(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterator[RunRows]:
     """Chunks joined to at most `most` rows that end where an object ends; valid until the next.
 
     An object longer than that comes whole.
     """
-    waiting = of_process()
-    waiting.reserve(most + most // 8)
+    waiting = RunRows(most + most // 8)
     for rows in chunks:
         ids = rows["object"]
         if waiting.n + len(ids) > most:
             borders = np.flatnonzero(ids[1:] != ids[:-1]) + 1
-            if waiting.n and waiting.view()["object"][-1] != ids[0]:
+            if waiting.n and waiting.last != ids[0]:
                 borders = np.append(0, borders)
             if len(borders):
                 fitting = int(np.searchsorted(borders, most - waiting.n, side="right"))
                 end = int(borders[max(0, fitting - 1)])
-                waiting.add(rows, 0, end)
-                yield waiting.view()
+                waiting.add({name: column[:end] for name, column in rows.items()})
+                yield waiting
                 waiting.clear()
-                waiting.add(rows, end)
-                continue
+                rows = {name: column[end:] for name, column in rows.items()}
         waiting.add(rows)
     if waiting.n:
-        yield waiting.view()
+        yield waiting
 
 
 def write_block(

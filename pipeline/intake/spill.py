@@ -162,6 +162,9 @@ class SpilledRows:
         """Names of the files that have rows."""
         return [file.key for file, _, _ in self._parts]
 
+    def objects(self) -> None:
+        """Nothing is known of the objects before the rows are grouped."""
+
     def keep(self, mask: np.ndarray) -> None:
         """Restrict all columns to the rows of a mask."""
         self._kept = np.flatnonzero(mask)
@@ -215,6 +218,9 @@ class MemoryRows:
     def file_of(self) -> np.ndarray:
         """Number of the place of each row, if the rows have it."""
         return self.columns.get("place", np.zeros(self.n, np.int32))
+
+    def objects(self) -> None:
+        """Nothing is known of the objects before the rows are grouped."""
 
     def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray:
         """One column, or the default in every row."""

@@ -305,3 +305,23 @@ def test_sky_cells_are_those_of_a_healpix_library():
     apart = np.hypot((other_ra - ra[~same] + 180) % 360 - 180, 0) * np.cos(np.radians(dec[~same]))
     assert np.hypot(apart, other_dec - dec[~same]).max(initial=0) < 2 / 3.6e6
     assert rows.sky_cells(np.array([np.nan, 1.0]), np.array([0.0, np.nan])).tolist() == [2**63, 2**63]
+
+
+@given(table=ROWS)
+def test_ordered_is_what_group_finds(table):
+    ids, band, time = columns_of(table)
+    _, order, offsets = rows.group(ids, band, time)
+    order = np.arange(len(ids)) if order is None else order
+    assert rows.ordered(offsets, band[order], time[order])
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    expected = all(
+        (band[i], time[i]) >= (band[i - 1], time[i - 1])
+        for i in range(1, len(ids))
+        if owner[i] == owner[i - 1]
+    )
+    assert rows.ordered(offsets, band, time) == expected
+
+
+def test_ordered_refuses_offsets_beyond_the_rows():
+    with pytest.raises(SchemaError, match="offsets"):
+        rows.ordered(np.array([0, 3]), np.zeros(2, np.uint8), np.zeros(2))
