@@ -78,7 +78,7 @@ def test_stopped_again_and_again(
     assert {stage for stage, _ in expected} == {"pieces", "buckets", "extracted", "again"}
     tasks.clear()
     path = tmp_path / "a.zarr"
-    _, stops = finish(lambda progress: ingest(files, path, progress=progress, **ZTF))
+    report, stops = finish(lambda progress: ingest(files, path, progress=progress, **ZTF))
     assert stops > 5
     assert sorted(tasks) == sorted(expected)  # none twice
     kit.sound(path)
