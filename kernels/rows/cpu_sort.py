@@ -4,6 +4,8 @@ Times of a survey are spread fairly evenly, so that as many value buckets as row
 linear time. Where they are not, runs are merged: never worse than n log n.
 """
 
+import math
+
 import numpy as np
 
 from skytrawl.kernels.jit import njit
@@ -81,3 +83,53 @@ def sort_times(keys, rows, spare_keys, spare_rows, counts, start, stop):  # type
             keys[start + k], rows[start + k] = spare_keys[k], spare_rows[k]
     # In buckets of few rows no row is far from its place.
     _insert_and_merge(keys, rows, spare_keys, spare_rows, start, stop, SHORT if fullest > SHORT else n)
+
+
+@njit()
+def sort_keys(keys, rows, spare, spare_rows, counts, start, stop):  # type: ignore[no-untyped-def]
+    """Sort ``keys[start:stop]`` (uint64, no two equal) in place; ``rows[start:stop]`` may become anything.
+
+    The spare arrays hold stop - start items, `counts` twice as many and one.
+    """
+    n = stop - start
+    if n < 2:
+        return
+    low = high = before = keys[start]
+    ordered = True
+    for i in range(start + 1, stop):
+        key = keys[i]
+        ordered &= key > before
+        low, high, before = min(low, key), max(high, key), key
+    if ordered:
+        return
+    if n <= SHORT:
+        _insert_and_merge(keys, rows, spare, spare_rows, start, stop, n)
+        return
+    # Between n and 2 n value buckets.
+    length = math.frexp(n)[1]
+    shift = np.uint64(max(0, math.frexp(np.float64(high - low))[1] - length))
+    size = np.int64((high - low) >> shift) + 1
+    for k in range(size + 1):
+        counts[k] = 0
+    for i in range(start, stop):
+        counts[np.int64((keys[i] - low) >> shift) + 1] += 1
+    steps = 0
+    for k in range(size):
+        steps += np.int64(counts[k + 1]) * np.int64(counts[k + 1])
+        counts[k + 1] += counts[k]
+    for i in range(start, stop):
+        k = np.int64((keys[i] - low) >> shift)
+        spare[counts[k]] = keys[i]
+        counts[k] += 1
+    if steps > SHORT * n:
+        for i in range(n):
+            keys[start + i] = spare[i]
+        _insert_and_merge(keys, rows, spare, spare_rows, start, stop, SHORT)
+        return
+    for i in range(n):
+        key = spare[i]
+        j = start + i
+        while j > start and keys[j - 1] > key:
+            keys[j] = keys[j - 1]
+            j -= 1
+        keys[j] = key

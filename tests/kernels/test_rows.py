@@ -65,6 +65,37 @@ def test_rows_in_order_are_left_alone(table, random):
     assert check_group(ids[order], band[order], time[order]) is None
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(0, 1),
+            st.one_of(
+                st.integers(-40, 40).map(lambda k: 58000 + k * 2.0**-37),  # neighbours as float64
+                st.integers(-3, 3).map(lambda k: k * 5e-324),
+                st.sampled_from([-0.0, 58001.0, 1.7e308, -np.inf]),
+            ),
+        ),
+        max_size=200,
+    ),
+    st.sampled_from([0, 254]),
+)
+def test_times_that_differ_in_their_last_bits_only(table, band):
+    """Over such a range, only the leading bits of a time are sorted by at first."""
+    ids, bands, time = columns_of(table)
+    check_group(ids, bands + np.uint8(band), time)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e300])
+@pytest.mark.parametrize("n_objects", [1, 30, 1000])
+def test_times_that_crowd(far, n_objects):
+    rng = np.random.default_rng(n_objects)
+    n = 20_000
+    time = 58000 + rng.integers(0, 40, n) * 2.0 ** -rng.integers(0, 38, n)
+    time[::5000] += far
+    check_group(rng.integers(0, n_objects, n), rng.integers(0, 2, n).astype(np.uint8) * np.uint8(255), time)
+
+
 def test_an_object_that_comes_back_is_no_order():
     ids = np.array([5, 5, 3, 5], np.uint64)
     order = check_group(ids, np.zeros(4, np.uint8), np.arange(4.0))
