@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs import schema
+from skytrawl.catalogs import readers, schema
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.band_names import band_codes
 from skytrawl.catalogs.checks import Rules
@@ -71,11 +71,11 @@ class Request:
         return None if self.bands == self.survey.band_names else band_codes(self.survey, self.bands)
 
     def fingerprint(self, sources: Sequence[Any], objects: Any) -> str:
-        """16 hex digits of the parameters and of the files (path, size, time of change)."""
+        """16 hex digits of the parameters, the files (path, size, time of change) and tables (values)."""
         described = [_identity(source) for source in sources]
         words = {
             "sources": described,
-            "objects": None if objects is None else _identity(objects),
+            "objects": [] if objects is None else [_identity(one) for one in readers.sources_of(objects)],
             "columns": {role: str(value) for role, value in self.columns.items()},
             "reader": self.reader,
             "rules": [
@@ -97,10 +97,10 @@ class Request:
 
 
 def _identity(source: Any) -> list[Any]:
-    """Path, size and time of change of a file, or of all files of a folder together."""
-    if not isinstance(source, str | Path):
-        return [type(source).__name__, id(source)]
-    path = Path(source)
+    """Path, size and time of change of a file, or of all files of a folder together; values of a table."""
+    if not isinstance(source, Path):
+        return [type(source).__name__, _content(source)]
+    path = source
     if not path.is_dir():
         state = path.stat()
         return [str(path.absolute()), state.st_size, state.st_mtime_ns]
@@ -111,6 +111,22 @@ def _identity(source: Any) -> list[Any]:
             state = os.stat(os.path.join(folder, name))
             digest.update(f"{folder}/{name}|{state.st_size}|{state.st_mtime_ns}\n".encode())
     return [str(path.absolute()), digest.hexdigest()]
+
+
+def _content(table: Any) -> str:
+    """Hash of names, units, types and values of a table in memory; its address may be another's tomorrow."""
+    _, header = readers.find_reader(table, Options())
+    digest = hashlib.sha256(repr(sorted(header.units.items())).encode())
+    for name in header.names:
+        column = table[name]
+        values = np.asarray(column)
+        digest.update(f"{name}|{values.dtype}|{values.shape}\n".encode())
+        for start in range(0, len(values), 1_000_000):
+            part = values[start : start + 1_000_000]
+            digest.update(repr(part.tolist()).encode() if part.dtype.hasobject else part.tobytes())
+        if isinstance(column, np.ma.MaskedArray):
+            digest.update(np.ma.getmaskarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def new_request(

@@ -222,3 +222,69 @@ def test_a_torn_spill_file_is_named(files: list[Path], tmp_path: Path) -> None:
     spill.write_bytes(spill.read_bytes()[:-7])
     with pytest.raises(IngestError, match=r"00000001-0000 has .* bytes instead of .*: remove"):
         ingest(files, path, **ZTF)
+
+
+def test_tables_in_memory_are_known_by_their_values(
+    kit: Any, tmp_path: Path, tasks: list[tuple[str, str]]
+) -> None:
+    """An address may be that of another table a moment later."""
+    import pandas as pd
+
+    table = kit.table(5)
+    halves = [kit.picked(table, slice(start, None, 2)) for start in (0, 1)]
+    path = tmp_path / "a.zarr"
+    frame = pd.DataFrame(halves[0])
+    with pytest.raises(Stopped):
+        ingest(frame, path, progress=stop_at(4), **ZTF)
+    done = list(tasks)
+    assert done
+    with pytest.raises(IngestError, match="unfinished ingest"):
+        ingest(frame.assign(mag=frame["mag"] + 1), path, **ZTF)
+    ingest(frame.copy(), path, **ZTF)
+    assert len(set(tasks)) == len(tasks)
+    before = kit.objects(path)
+    night = {name: column[:50].copy() for name, column in halves[1].items()}
+    with pytest.raises(Stopped):
+        append(night, path, progress=stop_at(4))
+    for name, column in halves[1].items():  # the same object, filled with other values
+        night[name] = column[50:]
+    report = append(night, path)
+    assert report.rows_read == len(halves[1]["mjd"]) - 50
+    assert report.rows_kept == sum(
+        len(rows) - len(before[name][3] if name in before else [])
+        for name, (*_, rows) in kit.objects(path).items()
+    )
+
+
+def test_stopped_between_index_and_record(kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many generations of the index are merged into one."""
+    from skytrawl.catalogs import id_index
+    from skytrawl.intake import census
+
+    monkeypatch.setattr(census, "MOST_GENERATIONS", 2)
+    table = kit.table(5, n_objects=40)
+    ids = np.unique(table["object"])
+    nights = [kit.picked(table, np.isin(table["object"], ids[start::4])) for start in range(4)]
+    path = tmp_path / "a.zarr"
+    ingest(nights[0], path, **ZTF)
+    counts = []
+    for night in nights[1:]:
+        with monkeypatch.context() as patch:
+            compact = id_index.compact
+
+            def broken(*words: Any, compact: Any = compact) -> None:
+                compact(*words)
+                raise Stopped("index")
+
+            patch.setattr(id_index, "compact", broken)
+            try:
+                append(night, path)
+            except Stopped:
+                counts.append(-1)
+                patch.undo()
+                append(night, path)
+        archive = kit.sound(path)
+        counts.append(len(archive.version.index))
+    assert counts == [2, -1, 1, 2]
+    ingest(table, tmp_path / "one.zarr", survey="ztf")
+    kit.same(kit.objects(path), kit.objects(tmp_path / "one.zarr"))
