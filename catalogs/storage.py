@@ -176,14 +176,19 @@ class Storage:
     def unfinished(self, older_than: float) -> Iterator[tuple[Path, int]]:
         """File and bytes of the unfinished writes that are older than `older_than` seconds."""
         limit = time.time() - older_than
-        for path in self.root.rglob("*" + PARTIAL):
-            with suppress(FileNotFoundError):  # finished since it was listed
-                state = path.stat()
-                if state.st_mtime < limit:
-                    yield path, state.st_size
+        for folder, _, names in os.walk(self.root):  # folders that others remove meanwhile are passed over
+            for name in names:
+                if name.endswith(PARTIAL):
+                    path = Path(folder, name)
+                    with suppress(FileNotFoundError):  # finished since it was listed
+                        state = path.stat()
+                        if state.st_mtime < limit:
+                            yield path, state.st_size
 
     @contextmanager
-    def _temporary(self, target: Path, data: bytes | Iterable[bytes | memoryview], flush: bool) -> Iterator[Path]:
+    def _temporary(
+        self, target: Path, data: bytes | Iterable[bytes | memoryview], flush: bool
+    ) -> Iterator[Path]:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         chunks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
         if not target.parent.is_dir():

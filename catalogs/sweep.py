@@ -187,7 +187,7 @@ class _Sweep:
                     grave = folder.with_name(f"{DOOMED}{uuid.uuid4().hex}")
                     folder.rename(grave)
                 shutil.rmtree(grave, ignore_errors=True)
-            except BlockingIOError:
+            except (BlockingIOError, FileNotFoundError):  # somebody goes on with it, or has just removed it
                 self.done.staging -= 1
                 self.done.bytes -= size
                 self.done.at_work.append(f"staging/{name}")

@@ -74,7 +74,6 @@ class Intake:
             elif not self._marked("undone"):
                 self._undo_direct()
         if records:
-            self.request = replace(self.request, ordered=True)
             total = account.add(records, made["refused"], self.listed)
             blocks = [block for record in records for block in record["blocks"]]
             index = settle_strays(self, None, blocks)

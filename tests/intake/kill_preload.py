@@ -5,6 +5,9 @@ import tempfile
 import distributed  # noqa: F401
 import kill_work
 import numpy as np
+import pandas  # noqa: F401
+import pyarrow.compute
+import pyarrow.pandas_compat
 import pyarrow.parquet  # noqa: F401
 
 from skytrawl.deploy import local  # noqa: F401

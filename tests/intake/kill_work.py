@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def sweep_on(path: str, older_than: float, faults: str) -> None:
             pass  # no archive yet
         except Exception as error:
             if versions.list_versions(storage):
-                Path(faults).write_text(repr(error))
+                Path(faults).write_text("".join(traceback.format_exception(error)))
         time.sleep(0.02)
 
 

@@ -85,6 +85,7 @@ class Case:
         self.words = {"cluster": "inline", **words}
         self.function = "ingest" if base is None else "append"
         self.number = 0
+        self.others: list[Any] = []
         self.quiet = self.new()
         self.report = self.finish(self.quiet, count=1)
         assert "error" not in self.report, self.report
@@ -133,6 +134,12 @@ class Case:
             time.sleep(0.002)
         child.join(seconds)
         return kill(child)
+
+    def end_others(self) -> None:
+        """End readers and sweeps that a failure has left at work."""
+        for child in self.others:
+            child.kill()
+            child.join()
 
     def published(self, path: Path) -> bool:
         """Whether the command has published."""
@@ -240,28 +247,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def buckets(folder: Path, work: Any) -> Case:
     """A first ingest of six files in random order; objects scatter over the borders of buckets."""
-    table = make(folder, 300, 18_000, 1)
+    table = make(folder, 300, 40_000, 1)
     parts = np.array_split(np.arange(len(table["mjd"])), 6)
     sources = [save(table, folder / f"part{number}.parquet", rows) for number, rows in enumerate(parts)]
-    words = {"sources": sources, "survey": "ztf", "partition_observations": 1500}
+    words = {"sources": sources, "survey": "ztf", "partition_observations": 2000}
     return Case(folder, work, "buckets", words, None)
 
 
 @pytest.fixture(scope="module")
 def ordered(folder: Path, work: Any) -> Case:
     """A first ingest of a file that stands in the order of the sky."""
-    table = make(folder, 300, 18_000, 1, scatter=0)
+    table = make(folder, 300, 40_000, 1, scatter=0)
     order = np.lexsort((table["object"], healpix_of(table["ra"], table["dec"])))
     source = save(table, folder / "ordered.parquet", order, row_group_size=400)
-    words = {"sources": [source], "survey": "ztf", "partition_observations": 1500}
+    words = {"sources": [source], "survey": "ztf", "partition_observations": 2000}
     return Case(folder, work, "ordered", words, None)
 
 
 @pytest.fixture(scope="module")
 def night(folder: Path, work: Any, buckets: Case) -> Case:
     """An append of known and new objects of a part of the sky, some rows delivered before."""
-    table = make(folder, 360, 4000, 3)
-    old = make(folder, 300, 18_000, 1)
+    table = make(folder, 360, 8000, 3)
+    old = make(folder, 300, 40_000, 1)
     here = np.flatnonzero(table["dec"] > 20)
     both = {name: np.concatenate([column[here], old[name][:200]]) for name, column in table.items()}
     sources = [save(both, folder / f"night{part}.parquet", slice(part, None, 2)) for part in range(2)]
@@ -276,6 +283,7 @@ def test_kill_at_random_moments(
 ) -> None:
     """One kill or two of the same archive, then to the end; readers and sweeps all the time."""
     case: Case = request.getfixturevalue(name)
+    request.addfinalizer(case.end_others)
     chance = random.Random(f"{name}-{amount}")
     wanted = 20 if amount == "all" else 3
     hit: Counter[str] = Counter()
@@ -336,8 +344,9 @@ class Reader:
     def __init__(self, case: Case, path: Path) -> None:
         self.case, self.result = case, path.with_suffix(".read")
         words = (str(path), case.states, 0.8 * RETENTION, str(self.result))
-        self.child: Any = FORKS.Process(target=case.work.read_on, args=words)
+        self.child: Any = FORKS.Process(target=case.work.read_on, args=words, daemon=True)
         self.child.start()
+        case.others.append(self.child)
 
     def end(self) -> dict[str, int]:
         """Whole reads by state."""
@@ -354,10 +363,10 @@ class Sweeper:
 
     def __init__(self, case: Case, path: Path) -> None:
         self.faults = path.with_suffix(".faults")
-        self.child: Any = FORKS.Process(
-            target=case.work.sweep_on, args=(str(path), RETENTION, str(self.faults))
-        )
+        words = (str(path), RETENTION, str(self.faults))
+        self.child: Any = FORKS.Process(target=case.work.sweep_on, args=words, daemon=True)
         self.child.start()
+        case.others.append(self.child)
 
     def kill(self) -> int:
         """Kill it; it must not have met a fault."""
