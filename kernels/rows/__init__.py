@@ -4,7 +4,7 @@ Everything is exact, stable and runs without the GIL. Orders are int32 below 2**
 faster to read. Arrays may be read-only, strided or unaligned; the last two are copied.
 """
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,9 +243,17 @@ def codes(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     return cpu_codes.codes(ids)
 
 
+@overload
 def group(
     ids: NDArray[Any], band: NDArray[np.uint8], time: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], Order | None, NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], Order | None, NDArray[np.int64]]: ...
+@overload
+def group(
+    ids: NDArray[Any], band: NDArray[np.uint8], time: NDArray[np.float64], *, with_owner: Literal[True]
+) -> tuple[NDArray[np.int64], Order | None, NDArray[np.int64], Order | None]: ...
+def group(
+    ids: NDArray[Any], band: NDArray[np.uint8], time: NDArray[np.float64], *, with_owner: bool = False
+) -> tuple[Any, ...]:
     """Order rows by object, band and time; objects stand in the order of their first rows.
 
     Parameters
@@ -253,6 +261,8 @@ def group(
     ids : integers or bytes[n], the identifier of the object of each row
     band : uint8[n]
     time : float64[n], not NaN
+    with_owner : bool
+        Return the object of each row too.
 
     Returns
     -------
@@ -263,6 +273,8 @@ def group(
         the rows stand so already.
     offsets : int64[m + 1]
         Places ``offsets[k]:offsets[k + 1]`` are object k.
+    owner : int32 or int64[n], or None
+        With `with_owner`: the object of each row. None where `order` is.
 
     Raises
     ------
@@ -272,7 +284,8 @@ def group(
     from skytrawl.kernels.rows import cpu
 
     band, time = _input("band", band, np.uint8, n=len(ids)), _input("time", time, np.float64, n=len(ids))
-    return cpu.group(_identifiers(ids), band, time)[:3]
+    found = cpu.group(_identifiers(ids), band, time)
+    return found if with_owner else found[:3]
 
 
 def median_positions(
@@ -280,6 +293,7 @@ def median_positions(
     dec: NDArray[np.float64],
     offsets: NDArray[np.int64],
     order: Order | None = None,
+    owner: Order | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Find the median position of each object, and how far its rows lie apart.
 
@@ -291,6 +305,9 @@ def median_positions(
         Places ``offsets[k]:offsets[k + 1]`` are object k.
     order : int32 or int64[n], optional
         The row at each place, as `group` gives it; the rows as they stand by default.
+    owner : int32 or int64[n], optional
+        The object of each row, as `group` gives it with this order: many times faster where the rows of
+        objects agree, the same result.
 
     Returns
     -------
@@ -303,8 +320,8 @@ def median_positions(
     Raises
     ------
     SchemaError
-        For wrong dtypes or shapes, offsets that do not ascend inside 0..n, or an order that names a row
-        outside.
+        For wrong dtypes or shapes, offsets that do not ascend inside 0..n, an order that names a row
+        outside, or an owner outside 0..m - 1.
     """
     from skytrawl.kernels.rows import cpu
 
@@ -319,4 +336,6 @@ def median_positions(
             raise SchemaError(f"the order names a row outside 0..{len(ra) - 1}")
     if not len(offsets) or offsets[0] < 0 or offsets[-1] > places or np.any(offsets[1:] < offsets[:-1]):
         raise SchemaError(f"offsets must ascend inside 0..{places}, one more than there are objects")
-    return cpu.median_positions(ra, dec, offsets, order)
+    if owner is not None:
+        owner = _input("owner", owner, np.int32, np.int64, n=len(ra))
+    return cpu.median_positions(ra, dec, offsets, order, owner)

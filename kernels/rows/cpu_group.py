@@ -180,7 +180,7 @@ def group(
     row_bits, n_bands, shift = (n - 1).bit_length(), int(band.max()) + 1, 0
     while n_bands * (((high - low) >> shift) + 1) > 2 ** (64 - row_bits):
         shift += 1
-    span = np.uint64(((high - low) >> shift) + 1) if n_bands > 1 else np.uint64(0)
+    span = np.uint64(((high - low) >> shift) + 1)
     following = offsets[:-1].copy()
     _pack(owner, following, band, bits, np.uint64(low), np.uint64(shift), span, np.uint64(row_bits), keys)
     order = np.empty(n, index)

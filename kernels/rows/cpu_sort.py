@@ -118,9 +118,9 @@ def sort_keys(keys, rows, spare, spare_rows, counts, start, stop):  # type: igno
         steps += np.int64(counts[k + 1]) * np.int64(counts[k + 1])
         counts[k + 1] += counts[k]
     for i in range(start, stop):
-        k = np.int64((keys[i] - low) >> shift)
-        spare[counts[k]] = keys[i]
-        counts[k] += 1
+        bucket = np.int64((keys[i] - low) >> shift)
+        spare[counts[bucket]] = keys[i]
+        counts[bucket] += 1
     if steps > SHORT * n:
         for i in range(n):
             keys[start + i] = spare[i]

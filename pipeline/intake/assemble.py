@@ -99,10 +99,11 @@ def assemble(
         order, n_known = None, 0
     else:
         ids = column("object", declared["object_id"])
-        first, order, offsets = group(ids, band, time)
+        first, order, offsets, owner = group(ids, band, time, with_owner=True)
         object_id, n_known = ids[first], int((first < n_old).sum())
         del ids
-        ra, dec = _positions(rows, column, offsets, order, found, object_id)
+        ra, dec = _positions(rows, column, offsets, order, owner, found, object_id)
+        del owner
     origin = _origins(old, object_id, n_known)
     known = origin >= 0
     keys = order_key(ra, dec, object_id)
@@ -208,6 +209,7 @@ def _positions(
     column: Callable[[str, np.dtype], np.ndarray],
     offsets: np.ndarray,
     order: np.ndarray | None,
+    owner: np.ndarray | None,
     found: Assembled,
     object_id: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +217,7 @@ def _positions(
     if not {"ra", "dec"} <= rows.names:
         return np.full(n_objects, np.nan), np.full(n_objects, np.nan)
     double = np.dtype(np.float64)
-    ra, dec, spread = median_positions(column("ra", double), column("dec", double), offsets, order)
+    ra, dec, spread = median_positions(column("ra", double), column("dec", double), offsets, order, owner)
     wide = np.flatnonzero(spread > 1.0)
     found.n_scattered = len(wide)
     found.scattered = [text(name) for name in object_id[wide[:3]]]

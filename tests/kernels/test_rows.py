@@ -261,8 +261,12 @@ DECS = st.one_of(st.sampled_from([0.0, -0.0, 90.0, -90.0, np.nan, 12.5]), st.flo
 def test_positions_are_medians(table, steady):
     owner, ra, dec = (np.array([row[k] for row in table], float) for k in range(3))
     if steady and len(ra):
-        ra[:], dec[:] = ra[0], dec[0]
-    _, order, offsets = rows.group(owner.astype(np.int64), np.zeros(len(ra), np.uint8), owner)
+        ra[np.isfinite(ra)], dec[np.isfinite(dec)] = 359.5, -12.5
+    stamps = np.zeros(len(ra), np.uint8), -np.arange(len(ra), dtype=float)
+    _, order, offsets, of_row = rows.group(owner.astype(np.int64), *stamps, with_owner=True)
+    assert (of_row is None) == (order is None)
+    if of_row is not None:
+        np.testing.assert_array_equal(of_row, reference.owners(owner)[1])
     expected = reference.median_positions(ra, dec, offsets, order)
     found = rows.median_positions(ra, dec, offsets, order)
     np.testing.assert_array_equal(found[0], expected[0])
@@ -271,6 +275,8 @@ def test_positions_are_medians(table, steady):
     if order is not None:
         again = rows.median_positions(ra[order], dec[order], offsets)
         np.testing.assert_array_equal(again, found)
+        again = rows.median_positions(ra, dec, offsets, order, of_row)
+        np.testing.assert_array_equal(np.array(again).view(np.uint64), np.array(found).view(np.uint64))
 
 
 def test_an_object_on_the_meridian_of_zero():
@@ -309,6 +315,10 @@ def test_arrays_that_cannot_be_written_or_lie_unaligned():
         (
             lambda: rows.median_positions(np.zeros(2), np.zeros(2), np.array([0, 1]), np.array([5])),
             r"outside 0\.\.1",
+        ),
+        (
+            lambda: rows.median_positions(np.zeros(2), np.zeros(2), np.array([0, 2]), owner=np.array([0, 1])),
+            "none of the 1 objects",
         ),
     ],
 )
