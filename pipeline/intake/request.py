@@ -44,6 +44,8 @@ class Request:
     recover : dict
         position, scale and resolution of times that are brought back from the Sun to the exposures; empty
         where they are stored as delivered.
+    placed : bool
+        For an append: whether the archive has positions.
     ordered : bool
         Read pieces of whole objects, because the input stands in the order of the sky.
     """
@@ -59,6 +61,7 @@ class Request:
     declared: dict[str, str] = field(default_factory=dict)
     precision: dict[str, float] = field(default_factory=dict)
     recover: dict[str, Any] = field(default_factory=dict)
+    placed: bool = True
     ordered: bool = False
 
     @property
@@ -108,7 +111,10 @@ def _identity(source: Any) -> list[Any]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
-            state = os.stat(os.path.join(folder, name))
+            try:
+                state = os.stat(os.path.join(folder, name))
+            except FileNotFoundError:  # a link to nowhere: its reader will name it
+                state = os.lstat(os.path.join(folder, name))
             digest.update(f"{folder}/{name}|{state.st_size}|{state.st_mtime_ns}\n".encode())
     return [str(path.absolute()), digest.hexdigest()]
 
@@ -265,6 +271,7 @@ def append_request(
         declared,
         made.get("precision", {}),
         made.get("recover", {}),
+        archive.has_positions,
     )
 
 

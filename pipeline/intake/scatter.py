@@ -59,6 +59,9 @@ def scatter_piece(
             if request.declared:
                 check_fit(rows, request, tally, readers.source_name(piece.source))
             rows = recover_times(rows, request, tally)
+            if not request.placed and "ra" in rows:
+                tally.note("the archive has no positions: those of new rows are left out", len(rows["row"]))
+                del rows["ra"], rows["dec"]
             key = journal.key(f"spill/{number:08d}-{len(parts):04d}")
             bucket = bucket_of(sky_keys(rows), borders)
             buckets, counts = write_spill(journal.storage, key, rows, bucket, len(borders) + 1)

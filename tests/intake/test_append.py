@@ -244,3 +244,13 @@ def test_an_archive_of_simulate_grows(kit: Any, tmp_path: Path, index: bool) -> 
     partition, row = after.find(name)
     assert after.light_curve(name).n_observations == archive.light_curve(name).n_observations + 2
     assert after.read(partition, ["object_id"]).objects["object_id"][row] == name
+
+
+def test_positions_for_an_archive_that_has_none(kit: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    first = {name: column for name, column in rows_of([7, 8], 0, 10.0).items() if name not in ("ra", "dec")}
+    ingest(first, path, survey="ztf")
+    report = append(rows_of([7, 9], 10, 10.0), path)
+    assert "the archive has no positions: those of new rows are left out (2 rows)" in report.warnings
+    kit.sound(path)
+    assert {name: len(thing[3]) for name, thing in kit.objects(path).items()} == {7: 2, 8: 1, 9: 1}
