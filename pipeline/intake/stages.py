@@ -162,7 +162,8 @@ class Intake:
             self.tell(shown, len(found), len(todo))
 
         self.pool.run(function, [task for number, task in todo.items() if number not in found], done)
-        return found
+        # Not as they came: rows that share a stamp stand in the order of the files.
+        return {number: found[number] for number in todo}
 
     # --- plan ---
 

@@ -334,9 +334,6 @@ def test_a_version_is_never_read_with_attributes_of_before(
         with pytest.raises(KeyboardInterrupt):
             ingest(archive_path=path, **words)
     early = archive_module.read_version
-    bands: list[Any] = [
-        tuple(json.loads((path / "zarr.json").read_text())["attributes"]["skytrawl"]["bands"])
-    ]
 
     def late(*arguments: Any) -> Any:
         monkeypatch.undo()
