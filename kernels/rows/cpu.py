@@ -59,10 +59,12 @@ def _scatter(column, bucket, following, out):  # type: ignore[no-untyped-def]
 
 @njit()
 def _take(column, order, out):  # type: ignore[no-untyped-def]
+    size = np.uint64(len(column))
     for i in range(len(order)):
-        if not 0 <= order[i] < len(column):
+        row = np.uint64(order[i])  # negative ones become large
+        if row >= size:
             return False
-        out[i] = column[order[i]]
+        out[i] = column[row]
     return True
 
 

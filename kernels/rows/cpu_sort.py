@@ -113,7 +113,7 @@ def sort_keys(keys, rows, spare, spare_rows, counts, start, stop):  # type: igno
         counts[k] = 0
     for i in range(start, stop):
         counts[np.int64((keys[i] - low) >> shift) + 1] += 1
-    steps = 0
+    steps = np.int64(0)
     for k in range(size):
         steps += np.int64(counts[k + 1]) * np.int64(counts[k + 1])
         counts[k + 1] += counts[k]

@@ -309,6 +309,7 @@ def test_arrays_that_cannot_be_written_or_lie_unaligned():
         (lambda: rows.scatter(np.zeros(2), np.array([0, 1], np.uint32), np.array([0, 2, 2])), "starts"),
         (lambda: rows.scatter(np.zeros(2), np.array([0, 9], np.uint32), np.array([0, 2, 2])), "starts"),
         (lambda: rows.take(np.zeros(2), np.array([0, 2])), r"outside 0\.\.1"),
+        (lambda: rows.take(np.zeros(2), np.array([0, -1], np.int32)), r"outside 0\.\.1"),
         (lambda: rows.take(np.zeros(2, "S3"), np.array([-1])), r"outside 0\.\.1"),
         (lambda: rows.codes(np.zeros(2)), "not a column of bytes"),
         (lambda: rows.median_positions(np.zeros(2), np.zeros(2), np.array([0, 3])), "offsets"),
