@@ -153,7 +153,7 @@ def test_parquet_keeps_float32(tmp_path: Path, take: Take) -> None:
     order = np.lexsort((found["time"], found["object"]))
     expected = np.lexsort((time, table["diaObjectId"]))
     assert found["value"][order].tobytes() == value[expected].tobytes()
-    assert 4 <= report.partitions <= 6
+    assert 4 <= report.partitions <= 8  # the cuts follow row groups
     assert report.guessed[str(path)]["value"] == "psfFlux"
 
 
