@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 # Share of the machine's memory that workers may take together; the rest is for driver and page cache.
 MEMORY_SHARE = 0.85
+_ENVIRONMENT = {
+    # Threads of Numba and BLAS would compete with the workers'.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # The sampling profiler of Dask's dashboard takes the GIL a hundred times a second by default.
+    "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "200ms",
+    # Dask gives every freed array back to the system, and the pages of the next one cost as much time as what
+    # is computed on it; kept are arrays of up to 8 MB and 32 MB in all. Arrow's own pool would keep more.
+    "MALLOC_MMAP_THRESHOLD_": "8388608",
+    "MALLOC_TRIM_THRESHOLD_": "33554432",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 _GUARD = (
     "Workers import the script that starts them: put the code of a script below "
     "`if __name__ == '__main__':`, or use cluster='threads'"
@@ -129,28 +142,22 @@ def _processes(shape: LocalShape, memory: int | None, dashboard: str, timeout: f
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         # A worker that has just been started imports the user's script, which starts workers, which ...
         raise SkytrawlError(_GUARD)
+    import dask
+
     try:
-        cluster = LocalCluster(
-            n_workers=shape.processes,
-            threads_per_worker=shape.threads,
-            memory_limit=memory or shape.memory,
-            processes=True,
-            dashboard_address=dashboard,
-            preload=[__name__],
-            # The runner isolates and retries what was on a dead worker itself; letting the scheduler
-            # feed the same task to four workers in a row would kill all of them.
-            scheduler_kwargs={"allowed_failures": 1},
-            # NUMBA's and BLAS' own threads would compete with the workers'.
-            env={
-                "OMP_NUM_THREADS": "1",
-                "MKL_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-                # Its own pool keeps memory that other tasks of a worker need.
-                "ARROW_DEFAULT_MEMORY_POOL": "system",
-                # The sampling profiler of Dask's dashboard takes the GIL a hundred times a second by default.
-                "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "200ms",
-            },
-        )
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}):
+            cluster = LocalCluster(
+                n_workers=shape.processes,
+                threads_per_worker=shape.threads,
+                memory_limit=memory or shape.memory,
+                processes=True,
+                dashboard_address=dashboard,
+                preload=[__name__],
+                # The runner isolates and retries what was on a dead worker itself; letting the scheduler
+                # feed the same task to four workers in a row would kill all of them.
+                scheduler_kwargs={"allowed_failures": 1},
+                env=_ENVIRONMENT,
+            )
     except RuntimeError as error:
         raise SkytrawlError(f"worker processes do not start ({error}). {_GUARD}") from error
     with cluster, Client(cluster, timeout=timeout) as client:

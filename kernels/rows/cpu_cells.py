@@ -1,5 +1,7 @@
 """Positions into HEALPix cells, nested, order 29, in Numba."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ def _spread(value):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _cells(ra, dec, out):  # type: ignore[no-untyped-def]
+def _cells(ra: Any, dec: Any, out: Any) -> None:
     for i in range(len(ra)):
         if not (np.isfinite(ra[i]) and np.isfinite(dec[i])):
             out[i] = 2**63
@@ -41,12 +43,12 @@ def _cells(ra, dec, out):  # type: ignore[no-untyped-def]
                 face = other + 8
             x, y = falling & (_SIDE - 1), _SIDE - (rising & (_SIDE - 1)) - 1
         else:
-            quarter = min(3, np.int64(turn))
+            quarter = np.int64(np.fmin(turn, 3.0))
             part = turn - quarter
             # cos(dec) instead of 1 - z: near a pole the difference has no digits left.
             width = _SIDE * np.cos(np.radians(dec[i])) / np.sqrt((1.0 + far) / 3.0)
-            one = min(np.int64(part * width), _SIDE - 1)
-            other = min(np.int64((1.0 - part) * width), _SIDE - 1)
+            one = np.int64(np.fmin(part * width, _SIDE - 1.0))
+            other = np.int64(np.fmin((1.0 - part) * width, _SIDE - 1.0))
             if z >= 0:
                 face, x, y = quarter, _SIDE - other - 1, _SIDE - one - 1
             else:

@@ -22,9 +22,10 @@ _OBJECTS = ("object_id", "ra", "dec", "healpix", "class")
 class Rows(Protocol):
     """Rows that come column by column."""
 
-    n: int
-    names: set[str]
-
+    @property
+    def n(self) -> int: ...  # noqa: D102
+    @property
+    def names(self) -> set[str]: ...  # noqa: D102
     @property
     def keys(self) -> list[str]: ...  # noqa: D102
     @property

@@ -363,7 +363,10 @@ class Intake:
             shutil.rmtree(storage.path(name), ignore_errors=True)
         most = min(rows, self.request.partition_observations)
         fitting = slots_for(objects if objects is not None else most, most)
-        columns = {"objects/object_id": dtypes["object"]}
+        kind = np.dtype(dtypes["object"])
+        # Room for names that are a little longer, which later nights may bring.
+        width = kind.str if kind.kind != "S" else f"S{max(16, -(-kind.itemsize // 8) * 8)}"
+        columns = {"objects/object_id": width}
         if "class" in dtypes:
             columns["objects/class"] = dtypes["class"]
         for role in ("value", "error", *OPTIONAL):
