@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.intake.driver import ingest
 from skytrawl.errors import ArchiveError, IngestError, ParameterError, PreflightError
+from skytrawl.intake.driver import ingest
 
 HEADER = "object,mjd,mag,magerr,band"
 GOOD = ["a,58001.5,18.0,0.1,g", "a,58002.5,18.5,0.1,r", "b,58003.5,19.0,0.2,g"]

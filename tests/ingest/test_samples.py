@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.intake.driver import ingest
 from skytrawl.catalogs.samples import demo_sources, list_samples, sample, sample_path
 from skytrawl.catalogs.validate import validate
 from skytrawl.errors import ParameterError
+from skytrawl.intake.driver import ingest
 
 Take = Callable[..., Any]
 # objects, rows read, rows kept

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skytrawl.intake.driver import ingest
 from skytrawl.catalogs.surveys import Survey, list_surveys, load_survey
 from skytrawl.errors import IngestError, SchemaError
+from skytrawl.intake.driver import ingest
 
 BANDS = {
     "asassn": ("g", "V"),

@@ -9,12 +9,12 @@ import pytest
 
 from skytrawl.catalogs import references, soraisam2020
 from skytrawl.catalogs.archive import Archive
-from skytrawl.intake.driver import ingest
 from skytrawl.dmdt_common import Cuts
 from skytrawl.dmdt_maps import export_pairs, object_pairs
 from skytrawl.dmdt_score import JOB
 from skytrawl.dmdt_soraisam2020 import build_reference
 from skytrawl.errors import IngestError, ObjectNotFoundError, ReferenceExistsError, ReferenceMismatchError
+from skytrawl.intake.driver import ingest
 from skytrawl.kernels import dmdt
 from skytrawl.params import build
 
