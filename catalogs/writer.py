@@ -209,16 +209,25 @@ class ArchiveWriter:
         return record
 
     def write_into(
-        self, block: Block, object_slot: int, observation_slot: int, *, flush: bool = True
+        self,
+        block: Block,
+        object_slot: int,
+        observation_slot: int,
+        *,
+        flush: bool = True,
+        in_order: bool = False,
     ) -> np.ndarray:
         """Write one partition into reserved slots, without recording it (for a task on another machine).
+
+        `in_order` says that the caller has just put offsets, objects and rows into order: it is not checked
+        again.
 
         Returns
         -------
         array of PARTITION, shape ()
             The record for :meth:`append`.
         """
-        columns = self._columns(block)
+        columns = self._columns(block, in_order)
         record = np.zeros((), PARTITION)
         record["object_slot"], record["observation_slot"] = object_slot, observation_slot
         record["object_slots"], record["observation_slots"] = self._slots(
@@ -408,7 +417,7 @@ class ArchiveWriter:
         first, second = (max(1, -(-count // slot)) for count, slot in pairs)
         return first, second
 
-    def _columns(self, block: Block) -> dict[str, np.ndarray]:
+    def _columns(self, block: Block, in_order: bool = False) -> dict[str, np.ndarray]:
         """Columns by path in the declared dtypes, checked."""
         issues: list[schema.Issue] = []
         columns: dict[str, np.ndarray] = {}
@@ -441,7 +450,7 @@ class ArchiveWriter:
             for short in (*block.objects, *block.observations)
             if short not in known
         ]
-        if not issues:
+        if not issues and not in_order:
             rows_of = {"time": columns["lightcurves/time"], "band": columns["lightcurves/band"]}
             issues = structure_issues(
                 offsets,

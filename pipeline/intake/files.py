@@ -62,7 +62,7 @@ def flush(storage: Storage, records: Sequence[dict[str, Any]]) -> None:
 
     By now the system has written most of them: waiting shard by shard would have held the tasks up.
     """
-    keys = [key for record in records for key in shard_keys(storage, record)]
+    keys = [key for record in records if "partitions" in record for key in shard_keys(storage, record)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(storage.flush, keys))
 

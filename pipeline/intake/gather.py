@@ -287,7 +287,7 @@ def write_block(
     for piece in cut(block.offsets, keys, request.partition_observations):
         part = block.select(piece)
         slots = writer.reserve(part.n_objects, part.n_observations)
-        table_rows.append(writer.write_into(part, *slots, flush=False))
+        table_rows.append(writer.write_into(part, *slots, flush=False, in_order=True))
     if request.recover:
         record["recovered"] = _recovered(request, block)
     record["partitions"] = base64.b64encode(np.stack(table_rows).tobytes()).decode()

@@ -17,7 +17,7 @@ from skytrawl.intake.reading import Notes, open_source, read_rows, sky_keys
 from skytrawl.intake.request import Request
 
 # Pieces that are looked into, and rows of each.
-SAMPLED, SAMPLE_ROWS = 48, 16_384
+SAMPLED, SAMPLE_ROWS = 24, 32_768
 # More buckets than this make the stretches of a spill file too short to read fast; what does not fit into
 # memory then is cut once more.
 MOST_BUCKETS = 512

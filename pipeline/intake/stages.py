@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,11 +158,15 @@ class Intake:
         found = {number: record for number, record in self.journal.read(name).items() if number in todo}
         self.tell(shown, len(found), len(todo))
 
-        def done(record: Record) -> None:
-            found[str(record["number"])] = record
-            self.tell(shown, len(found), len(todo))
+        # Shards go to the disk while others are made; the flush before the publication then finds little to do.
+        with ThreadPoolExecutor(1) as flusher:
 
-        self.pool.run(function, [task for number, task in todo.items() if number not in found], done)
+            def done(record: Record) -> None:
+                found[str(record["number"])] = record
+                flusher.submit(files.flush, self.journal.storage, record.get("blocks", [record]))
+                self.tell(shown, len(found), len(todo))
+
+            self.pool.run(function, [task for number, task in todo.items() if number not in found], done)
         # Not as they came: rows that share a stamp stand in the order of the files.
         return {number: found[number] for number in todo}
 
@@ -192,7 +197,7 @@ class Intake:
             )
             if made["ordered"]:
                 whole = replace(request, ordered=True)
-                options = replace(request.options, piece_rows=request.partition_observations // 4)
+                options = replace(request.options, piece_rows=int(0.85 * request.partition_observations))
                 pieces, refused = plan.list_pieces(self.listed, replace(whole, options=options))
             keys = np.concatenate(sample.keys) if sample.keys else np.zeros(0, np.uint64)
             made["borders"] = plan.borders_of(keys, plan.buckets_for(rows, request)).tolist()
