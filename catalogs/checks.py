@@ -271,8 +271,8 @@ def bands(names: Coded, check: Check) -> np.ndarray:
         raise IngestError(
             f"{check.named}: most rows have bands that {rules.survey.name} does not know: "
             f"{', '.join(shown[:8])} (it has {', '.join(rules.survey.band_names)}). Pass the right survey=, "
-            "or a survey file of your own that lists them as bands, spellings or codes, or band= for files of "
-            "one band"
+            "or a survey file of your own that lists them as bands, spellings or codes, or band= for files "
+            "of one band"
         )
     for wanted, reason in (
         (_STRANGE, "unknown band {!r}"),

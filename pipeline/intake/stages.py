@@ -158,7 +158,7 @@ class Intake:
         found = {number: record for number, record in self.journal.read(name).items() if number in todo}
         self.tell(shown, len(found), len(todo))
 
-        # Shards go to the disk while others are made; the flush before the publication then finds little to do.
+        # Shards go to the disk while others are made, so that the flush before publishing finds little to do.
         with ThreadPoolExecutor(1) as flusher:
 
             def done(record: Record) -> None:
