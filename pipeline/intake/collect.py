@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from skytrawl.catalogs.identifiers import as_texts
@@ -79,17 +81,19 @@ def _common(one: np.ndarray, other: np.ndarray) -> np.dtype:
     return np.promote_types(one.dtype, other.dtype)
 
 
-def of_process() -> Collector:
-    """The collector of this process, emptied: a task that reads begins."""
-    if not _kept:
-        _kept.append(Collector())
-    _kept[0].clear()
-    return _kept[0]
+def of_thread() -> Collector:
+    """The collector of this thread, emptied: a task that reads begins."""
+    if not hasattr(_kept, "collector"):
+        _kept.collector = Collector()
+    collector: Collector = _kept.collector
+    collector.clear()
+    return collector
 
 
 def release() -> None:
     """Give the memory of the collector back: a task that needs it for other things begins."""
-    _kept.clear()
+    vars(_kept).clear()
 
 
-_kept: list[Collector] = []
+# Of each thread, because a worker may run several tasks at once.
+_kept = threading.local()

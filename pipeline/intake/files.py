@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,8 +15,9 @@ from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import PARTITION
 from skytrawl.catalogs.writer import ArchiveWriter
 
-# Writers of this process by archive: opening one reads a dozen files.
-_writers: dict[tuple[Any, ...], ArchiveWriter] = {}
+# The archive of each thread and its writer: opening one reads a dozen files, and one gives slots to one task
+# at a time.
+_writers: dict[int, tuple[tuple[Any, ...], ArchiveWriter]] = {}
 
 
 def partitions_of(record: dict[str, Any]) -> np.ndarray:
@@ -80,16 +82,18 @@ def discard(storage: Storage, record: dict[str, Any]) -> None:
 
 def release() -> None:
     """Let go of the reservations of this process: its writers are done."""
-    for writer in _writers.values():
+    for _, writer in list(_writers.values()):
         writer.close()
     _writers.clear()
 
 
 def writer_of(storage: Storage) -> ArchiveWriter:
-    """The archive that the ingest writes into, opened once a process."""
+    """The archive that the ingest writes into, opened once a thread."""
     state = storage.path("zarr.json").stat()
     key = (storage.root, state.st_ino, state.st_mtime_ns)
-    if key not in _writers:
-        release()
-        _writers[key] = ArchiveWriter(storage.root)
-    return _writers[key]
+    thread = threading.get_ident()
+    if (held := _writers.get(thread)) is None or held[0] != key:
+        if held is not None:
+            held[1].close()
+        _writers[thread] = held = key, ArchiveWriter(storage.root)
+    return held[1]

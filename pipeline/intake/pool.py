@@ -25,6 +25,10 @@ class Pool:
         for task in tasks:
             done(function(*task))
 
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """Call a function once in each process that runs tasks."""
+        function()
+
 
 class DaskPool(Pool):
     """Runs tasks on a cluster through a bounded window, so that its scheduler's memory stays flat."""
@@ -49,7 +53,7 @@ class DaskPool(Pool):
         waiting = deque(tasks)
         flying: dict[Any, tuple[Any, ...]] = {}
         lost: Counter[str] = Counter()
-        completed = as_completed()
+        completed = as_completed(loop=self.client.loop)
 
         def fill() -> None:
             while waiting and len(flying) < 2 * self.threads:
@@ -77,6 +81,10 @@ class DaskPool(Pool):
                 fill()
         finally:
             self.client.cancel(list(flying))
+
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """Call a function once in each process that runs tasks; those that do not answer are passed over."""
+        self.client.run(function, on_error="ignore")
 
 
 @contextlib.contextmanager

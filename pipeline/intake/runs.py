@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skytrawl.intake.collect import Columns, of_process
+from skytrawl.intake.collect import Columns, of_thread
 from skytrawl.intake.reading import DEFAULTS
 
 # Columns that are compared row by row and kept run by run.
@@ -19,7 +19,7 @@ class RunRows:
     """
 
     def __init__(self, rows: int) -> None:
-        self._rows = of_process()
+        self._rows = of_thread()
         self._rows.reserve(rows)
         self._runs: list[Columns] = []
         self._counts: list[np.ndarray] = []

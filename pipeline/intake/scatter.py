@@ -15,7 +15,7 @@ from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.rounding import round_to
 from skytrawl.catalogs.tally import Tally
 from skytrawl.errors import IngestError
-from skytrawl.intake.collect import of_process
+from skytrawl.intake.collect import of_thread
 from skytrawl.intake.files import load_array
 from skytrawl.intake.journal import Journal
 from skytrawl.intake.object_table import ObjectTable
@@ -93,7 +93,7 @@ def common_id(one: np.dtype, other: np.dtype) -> np.dtype:
 
 def gathered(chunks: Iterable[dict[str, np.ndarray]], most: int) -> Iterator[dict[str, np.ndarray]]:
     """Chunks joined to about `most` rows; what comes out is valid until the next."""
-    waiting = of_process()
+    waiting = of_thread()
     waiting.reserve(most + most // 8)
     for rows in chunks:
         waiting.add(rows)

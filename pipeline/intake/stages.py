@@ -130,6 +130,7 @@ class Intake:
 
     def clean(self) -> None:
         """Remove what only the ingest needed."""
+        self.pool.everywhere(files.release)  # workers may outlive the ingest, and their locks keep sweeps off
         files.release()
         storage = self.journal.storage
         # At once: work of which half is gone cannot be continued.
