@@ -11,15 +11,10 @@ steps of 1/16 day by cubic interpolation and read linearly in between: within 0.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.codecs import encoded_size
 from skytrawl.errors import ParameterError
 
 POSITIONS = ("heliocenter", "barycenter")
@@ -28,7 +23,6 @@ RESOLUTIONS = (1e-8, 0.1)
 
 _STEPS = 16  # of the table, in a day
 _SPAN = 512  # days; tables begin and end at its multiples, so that few are made
-_SAMPLE = 262_144  # rows of a partition that are packed to learn the gain
 
 
 def to_geocentric(
@@ -102,84 +96,6 @@ def snap(times: np.ndarray, resolution: float) -> tuple[np.ndarray, float]:
     else:
         snapped = np.rint(times / resolution) * resolution
     return snapped, float(np.fmax.reduce(np.abs(snapped - times), initial=0.0))
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What the recovery of exposure times did to some rows.
-
-    Attributes
-    ----------
-    rows : int
-    max_error : float
-        Largest change by the grid, days.
-    sampled : int
-        Rows that were packed both ways; `before` and `after` are their bytes.
-    """
-
-    rows: int = 0
-    max_error: float = 0.0
-    sampled: int = 0
-    before: int = 0
-    after: int = 0
-
-    def merge(self, other: "Recovered") -> "Recovered":
-        """Of both parts together."""
-        return Recovered(
-            self.rows + other.rows,
-            max(self.max_error, other.max_error),
-            self.sampled + other.sampled,
-            self.before + other.before,
-            self.after + other.after,
-        )
-
-    def described(self, position: str, resolution: float) -> dict[str, Any]:
-        """What ``light_curves["time"]["recovered"]`` of the archive holds; bytes are those of one row."""
-        return {
-            "from": position,
-            "resolution": float(resolution),
-            "max_error": self.max_error,
-            "rows": self.rows,
-            "bytes_before": self.before / max(self.sampled, 1),
-            "bytes_after": self.after / max(self.sampled, 1),
-        }
-
-
-def recover_exposures(
-    block: Block, time: Mapping[str, Any], resolution: float
-) -> tuple[np.ndarray, Recovered]:
-    """Exposure times of a partition whose times were corrected to the Sun or the barycentre.
-
-    The order of an object's rows is kept. Observations of objects without position become NaN.
-
-    Parameters
-    ----------
-    block : Block
-        With time, ra and dec; MJD.
-    time : mapping
-        scale and reference_position of the delivered times.
-    resolution : float
-        Of the grid, days.
-
-    Returns
-    -------
-    times : float64 array of shape (n_observations,)
-    recovered : Recovered
-    """
-    delivered = block.observations["time"]
-    exact = to_geocentric(
-        delivered,
-        block.objects["ra"],
-        block.objects["dec"],
-        scale=time["scale"],
-        position=time["reference_position"],
-        counts=np.diff(block.offsets),
-    )
-    times, error = snap(exact, resolution)
-    sample = slice(0, min(len(times), _SAMPLE))
-    before = encoded_size(delivered[sample], "own time")
-    after = encoded_size(times[sample], "time")
-    return times, Recovered(len(times), error, sample.stop, before, after)
 
 
 def _delay(

@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytrawl.catalogs import surveys
-from skytrawl.catalogs.block import Block
-from skytrawl.catalogs.heliocentric import (
-    Recovered,
-    recover_exposures,
-    snap,
-    to_geocentric,
-    to_heliocentric,
-)
+from skytrawl.catalogs.heliocentric import snap, to_geocentric, to_heliocentric
 from skytrawl.errors import ParameterError, SchemaError
 
 MILLISECOND = 1e-3 / 86_400
@@ -110,34 +103,6 @@ def test_the_grid_gives_the_doubles_of_the_text() -> None:
     for wrong in (0, 1.0, np.nan, 1e-9):
         with pytest.raises(ParameterError, match="resolution"):
             snap(times, wrong)
-
-
-def test_exposures_are_shared_again() -> None:
-    """Heliocentric dates with five decimals of objects that were exposed together."""
-    generator = np.random.default_rng(1)
-    exposures = np.sort(generator.uniform(57_000, 58_500, 400))
-    counts = generator.integers(200, 400, 60)
-    ra, dec = generator.uniform(80, 81, 60), generator.uniform(-70, -69, 60)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    true = np.concatenate([np.sort(generator.choice(exposures, count, replace=False)) for count in counts])
-    hjd = np.round(to_heliocentric(true, ra, dec, counts=counts), 5)
-    block = Block({"ra": ra, "dec": dec}, {"time": hjd}, offsets)
-    place = {"scale": "utc", "reference_position": "heliocenter"}
-    times, recovered = recover_exposures(block, place, 1e-5)
-    assert np.abs(times - true).max() <= 1.01e-5  # half a digit as delivered, half a digit of the grid
-    assert recovered.rows == recovered.sampled == len(hjd)
-    assert recovered.max_error <= 0.5e-5 + 1e-11
-    assert len(np.unique(times)) <= 2 * len(exposures) < len(np.unique(hjd)) / 4
-    assert recovered.after < 0.75 * recovered.before
-    # Two halves of the objects, two tasks: the same times and counts.
-    halves = [recover_exposures(block.select(part), place, 1e-5) for part in (slice(0, 30), slice(30, 60))]
-    assert np.concatenate([half[0] for half in halves]).tobytes() == times.tobytes()
-    merged = halves[0][1].merge(halves[1][1])
-    assert (merged.rows, merged.max_error) == (recovered.rows, recovered.max_error)
-    described = merged.described("heliocenter", 1e-5)
-    assert described["bytes_after"] < described["bytes_before"] < 8
-    assert described["from"] == "heliocenter"
-    assert Recovered().described("heliocenter", 1e-5)["bytes_after"] == 0
 
 
 def test_a_survey_asks_for_it(tmp_path: Path) -> None:
