@@ -17,6 +17,7 @@ REPEATED = "repeats another row in every column"
 DELIVERED = "is in the archive already"
 _DERIVED = ("first_observation", "n_observations")
 _OBJECTS = ("object_id", "ra", "dec", "healpix", "class")
+_TIED = 65_536  # rows that are compared at a time
 
 
 class Rows(Protocol):
@@ -288,16 +289,12 @@ def _drop_repeats(
     for code, name in ((0, REPEATED), (1, DELIVERED)):
         hit = np.flatnonzero(again & (reason == code))
         if len(hit):
-            source = np.sort(rows_tied[hit] - n_old)[:3]
-            owner = {int(r): int(t) for r, t in zip(rows_tied[hit] - n_old, tied[hit], strict=True)}
             found.repeated[name] = len(hit)
+            shown = hit[np.argsort(rows_tied[hit])[:3]]
+            owners = np.searchsorted(offsets, tied[shown], side="right") - 1
             found.repeats[name] = [
-                (
-                    int(files[r]),
-                    int(numbers[r]),
-                    text(object_id[np.searchsorted(offsets, owner[int(r)], side="right") - 1]),
-                )
-                for r in source
+                (int(files[row]), int(numbers[row]), text(object_id[owner]))
+                for row, owner in zip(rows_tied[shown] - n_old, owners, strict=True)
             ]
     keep = np.ones(n, bool)
     keep[tied[again]] = False
@@ -311,11 +308,19 @@ def _extra_dtype(name: str, rows: Rows) -> np.dtype:
 
 
 def _group_numbers(set_of: np.ndarray, data: dict[str, np.ndarray]) -> np.ndarray:
-    """Numbers that are equal for rows of one set whose bytes are equal in every column."""
-    parts = [set_of, *data.values()]
-    raw = [np.ascontiguousarray(part).view(np.uint8).reshape(len(set_of), -1) for part in parts]
-    table = np.ascontiguousarray(np.concatenate(raw, axis=1))
-    _, numbers = np.unique(table.view(f"V{table.shape[1]}").ravel(), return_inverse=True)
+    """Numbers that are equal for rows of one set whose bytes are equal in every column; sets ascend."""
+    numbers = np.empty(len(set_of), np.int64)
+    start = count = 0
+    while start < len(set_of):
+        # Whole sets, a few rows at a time: faster to sort, and little memory where every row is tied.
+        last = min(start + _TIED, len(set_of)) - 1
+        stop = int(np.searchsorted(set_of, set_of[last], side="right"))
+        parts = [part[start:stop] for part in (set_of, *data.values())]
+        raw = [np.ascontiguousarray(part).view(np.uint8).reshape(stop - start, -1) for part in parts]
+        table = np.ascontiguousarray(np.concatenate(raw, axis=1))
+        found, inverse = np.unique(table.view(f"V{table.shape[1]}").ravel(), return_inverse=True)
+        numbers[start:stop] = inverse + count
+        start, count = stop, count + len(found)
     return numbers
 
 

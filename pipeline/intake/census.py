@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.catalogs import id_index
-from skytrawl.catalogs.sky import hash_of
+from skytrawl.catalogs.id_spill import Spill
 from skytrawl.catalogs.storage import Storage
 from skytrawl.intake.assemble import assemble
 from skytrawl.intake.buckets import Buckets
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 # Generations of the id index before they are merged into one.
 MOST_GENERATIONS = 16
-# Identifiers that are compared with each other at a time.
+# Identifiers that are compared with each other at a time, about.
 MOST_IDS = 1_000_000
 
 
@@ -121,13 +121,17 @@ def _find(intake: Intake, known: list[str], blocks: list[Record]) -> Record:
 
 def _repeated(intake: Intake, blocks: list[Record]) -> list[np.ndarray]:
     """Identifiers that occur in several blocks, share by share, so that memory is bounded."""
+    storage = intake.journal.storage
     total = sum(block["new_objects"] for block in blocks)
-    shares = np.uint64(-(-total // MOST_IDS) or 1)
+    bits = max(0, (total - 1) // MOST_IDS).bit_length()
     found = []
-    for share in range(int(shares)):
-        parts = [ids[hash_of(ids) % shares == share] for ids, _ in _batches(intake, blocks)]
-        if parts:
-            ids = np.sort(np.concatenate(parts))
+    with Spill(
+        storage, intake.journal.prefix.rpartition("/")[2], declared_columns(storage)["object_id"]
+    ) as all_ids:
+        for ids, keys in _batches(intake, blocks):
+            all_ids.add(ids, keys)
+        for share in range(1 << bits):
+            ids = np.sort(all_ids.part(share, bits)[0])
             found.append(ids[1:][ids[1:] == ids[:-1]])
     return found
 
@@ -152,6 +156,7 @@ def lookup(intake: Intake, known: list[str], ids: np.ndarray) -> tuple[np.ndarra
 
 def _repair(intake: Intake, buckets: Buckets, blocks: list[Record], found: Record) -> None:
     journal = intake.journal
+    affected = set(found["affected"])
     moved = journal.key("strays.npz")
     todo = {name: (journal, name, buckets.sources[name], moved) for name in found["affected"]}
     extracted = intake.stage("extracted", extract_rows, todo, "sort")
@@ -163,7 +168,7 @@ def _repair(intake: Intake, buckets: Buckets, blocks: list[Record], found: Recor
         buckets.sources.setdefault(names[number], [])
         buckets.rows[names[number]] = buckets.rows.get(names[number], 0) + count
     at_home = {names[number]: [(key, number)] for number in home["buckets"]}
-    again = [name for name in names if name in at_home or name in found["affected"]]
+    again = [name for name in names if name in at_home or name in affected]
     left = dict.fromkeys(found["affected"], moved)
     records = {
         str(record["number"]): record for record in intake.write("again", buckets, again, left, at_home)

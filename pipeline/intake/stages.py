@@ -28,6 +28,8 @@ from skytrawl.intake.reading import OPTIONAL
 from skytrawl.intake.request import Request, remembered
 
 Record = dict[str, Any]
+# Groups of ordered pieces, behind its own, into which a task follows its last object.
+_REACH = 2
 
 
 class Intake:
@@ -230,13 +232,16 @@ class Intake:
             # Also a file that cannot be used: buckets can leave it out.
             self._undo_direct()
             return []
-        end = None
-        for number in todo:
-            if records[number]["left"] not in (None, end):
-                # The rows that the task before should have taken are of an object that it has not seen.
+        end, owner = None, 0
+        for place, number in enumerate(todo):
+            left = records[number]["left"]
+            if left is not None and (left != end or place - owner > _REACH):
+                # The rows that a task before should have taken are of an object that it has not seen, or
+                # stand farther on than it looks.
                 self._undo_direct()
                 return []
-            end = records[number]["end"] or end
+            if records[number]["end"]:
+                end, owner = records[number]["end"], place
         ordered = [records[number] for number in todo if records[number]["blocks"]]
         ends = [(record["first"], record["last"]) for record in ordered]
         if any(after[0] <= before[1] for before, after in itertools.pairwise(ends)):
@@ -428,7 +433,7 @@ def _neighbours(groups: list[list[Piece]], number: int) -> tuple[Piece | None, l
     before = groups[number - 1][-1] if number else None
     if before is not None and before.source == groups[number][0].source:
         before = None  # the reader of the file knows where objects end
-    after = [piece for group in groups[number + 1 : number + 3] for piece in group]
+    after = [piece for group in groups[number + 1 : number + 1 + _REACH] for piece in group]
     return before, [piece for piece in after if piece.source != groups[number][-1].source]
 
 

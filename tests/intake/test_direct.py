@@ -82,6 +82,23 @@ def test_objects_over_borders_of_files_and_row_groups(
         assert str(kit.picked(table, cuts[number])["object"][int(row) - 1]) == name.strip("'")
 
 
+def test_an_object_over_many_files(kit: Any, table: Any, tmp_path: Path, ways: list[str]) -> None:
+    """It goes on farther than the task looks that has its first rows."""
+    row = len(table["mjd"]) // 2
+    rows = np.repeat(np.arange(len(table["mjd"])), np.where(np.arange(len(table["mjd"])) == row, 1500, 1))
+    long = kit.picked(table, rows)
+    long["mjd"] = long["mjd"] + np.where(rows == row, np.arange(len(rows)) / 64, 0)
+    paths = [
+        kit.save(kit.picked(long, slice(low, low + 171)), tmp_path / f"{low:06d}.parquet")
+        for low in range(0, len(rows), 171)
+    ]
+    ingest(long, tmp_path / "whole.zarr", survey="ztf")
+    ingest(paths, tmp_path / "a.zarr", **ZTF)
+    assert ways[-3:] == ["_direct", "_undo_direct", "_through_buckets"]
+    kit.sound(tmp_path / "a.zarr")
+    kit.same(kit.objects(tmp_path / "a.zarr"), kit.objects(tmp_path / "whole.zarr"))
+
+
 def test_a_file_within_an_object(kit: Any, tmp_path: Path, ways: list[str]) -> None:
     """The rows of one object fill three files."""
     table = along_sky(kit, kit.table(7))
