@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs import readers
+from skytrawl.catalogs import id_index, readers
 from skytrawl.catalogs.heliocentric import snap, to_geocentric
 from skytrawl.catalogs.identifiers import as_texts, plain_integers
 from skytrawl.catalogs.readers.table import Piece
 from skytrawl.catalogs.rounding import round_to
+from skytrawl.catalogs.sky import UNPLACED
 from skytrawl.catalogs.tally import Tally
 from skytrawl.errors import IngestError
 from skytrawl.intake.collect import of_thread
@@ -27,7 +28,12 @@ from skytrawl.kernels.rows import bucket_of
 
 
 def scatter_piece(
-    request: Request, journal: Journal, number: int, piece: Piece, borders: np.ndarray
+    request: Request,
+    journal: Journal,
+    number: int,
+    piece: Piece,
+    borders: np.ndarray,
+    known: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Read a piece and write its rows, by bucket, into spill files.
 
@@ -40,6 +46,8 @@ def scatter_piece(
     piece : Piece
     borders : uint64 array of shape (n_buckets - 1,)
         First place on the curve of every bucket but the first.
+    known : sequence of str
+        Generations of the id index of the version that an append goes on top of.
 
     Returns
     -------
@@ -63,7 +71,10 @@ def scatter_piece(
                 tally.note("the archive has no positions: those of new rows are left out", len(rows["row"]))
                 del rows["ra"], rows["dec"]
             key = journal.key(f"spill/{number:08d}-{len(parts):04d}")
-            bucket = bucket_of(sky_keys(rows), borders)
+            keys = sky_keys(rows)
+            if known and request.placed:
+                _bring_home(keys, rows["object"], request, journal, known)
+            bucket = bucket_of(keys, borders)
             buckets, counts = write_spill(journal.storage, key, rows, bucket, len(borders) + 1)
             parts.append({"key": key, "buckets": buckets.tolist(), "counts": counts.tolist()})
             for name, column in rows.items():
@@ -82,6 +93,21 @@ def scatter_piece(
         "notes": asdict(notes),
     }
     return journal.write("pieces", number, record)
+
+
+def _bring_home(
+    keys: np.ndarray, ids: np.ndarray, request: Request, journal: Journal, known: Sequence[str]
+) -> None:
+    """Give rows without position the place of their object, if the archive holds it."""
+    lost = np.flatnonzero(keys >= UNPLACED)
+    if not len(lost):
+        return
+    names, owner = np.unique(ids[lost], return_inverse=True)
+    if np.dtype(request.declared["object_id"]).kind == "S":
+        names = as_texts(names)
+    found, places = id_index.lookup(journal.storage, known, names)
+    held = found[owner]
+    keys[lost[held]] = places[owner[held]]
 
 
 def common_id(one: np.dtype, other: np.dtype) -> np.dtype:

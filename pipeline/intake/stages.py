@@ -276,8 +276,9 @@ class Intake:
         else:
             buckets = from_partitions(self.base.version.partitions)
         borders = buckets.borders()
+        known = () if self.base is None else self.base.version.index
         todo = {
-            str(number): (self.request, self.journal, number, piece, borders)
+            str(number): (self.request, self.journal, number, piece, borders, known)
             for number, piece in enumerate(pieces)
         }
         records = self.stage("pieces", scatter.scatter_piece, todo, "read")

@@ -14,7 +14,8 @@ from skytrawl.catalogs.simulate import simulate_archive
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.validate import validate
 from skytrawl.errors import SkytrawlError
-from skytrawl.intake.assemble import DELIVERED, REPEATED
+from skytrawl.intake import gather
+from skytrawl.intake.assemble import DELIVERED, REPEATED, assemble
 from skytrawl.intake.driver import append, ingest
 
 ZTF: dict[str, Any] = {"survey": "ztf", "partition_observations": 150}
@@ -254,3 +255,27 @@ def test_positions_for_an_archive_that_has_none(kit: Any, tmp_path: Path) -> Non
     assert "the archive has no positions: those of new rows are left out (2 rows)" in report.warnings
     kit.sound(path)
     assert {name: len(thing[3]) for name, thing in kit.objects(path).items()} == {7: 2, 8: 1, 9: 1}
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_rows_without_positions_go_to_their_objects_at_once(
+    kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    """They come in no bucket of their own, which might not fit into memory."""
+    table = kit.table(5, n_objects=300, text=text)
+    half = len(table["mjd"]) // 2
+    path = tmp_path / "a.zarr"
+    ingest(kit.picked(table, slice(0, half)), path, survey="ztf", partition_observations=300)
+    late = kit.picked(table, slice(half, None))
+    rows: list[int] = []
+    monkeypatch.setattr(
+        gather,
+        "assemble",
+        lambda found, *words, **more: rows.append(found.n) or assemble(found, *words, **more),
+    )
+    report = append({name: column for name, column in late.items() if name not in ("ra", "dec")}, path)
+    assert max(rows) < 600
+    assert report.rows_read == report.rows_kept + report.rows_dropped == len(late["mjd"])
+    kit.sound(path)
+    ingest(table, tmp_path / "whole.zarr", survey="ztf")
+    kit.same(kit.objects(path), kit.objects(tmp_path / "whole.zarr"), positions=False)
