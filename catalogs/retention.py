@@ -165,7 +165,8 @@ def back_to(storage: Storage, number: int) -> Version:
         old = versions.read_version(storage, number)
         if old.partitions.tobytes() == latest.partitions.tobytes() and old.index == latest.index:
             return latest
-        missing = sum(not storage.exists(key) for key in shard_keys(attrs, old))
+        wanted = [*shard_keys(attrs, old), *(f"index/{name}/meta.json" for name in old.index)]
+        missing = sum(not storage.exists(key) for key in wanted)
         if missing:
             raise ArchiveError(
                 f"{storage.root}: version {number} has expired and {missing} of its files were swept: there "

@@ -5,8 +5,7 @@ of a decimal step: with a step of 0.001 mag a float32 magnitude keeps 10 bits be
 at most 0.0005. What was done stands in the archive's attributes, ``light_curves["rounding"]``.
 """
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -78,40 +77,7 @@ def check_rounding(rounding: Rounding) -> None:
     """Raise ParameterError unless this names columns that may be rounded, with sound steps."""
     for column, step in rounding.items():
         if column not in ROUNDED:
-            raise ParameterError(f"rounding of {column!r}: only {' and '.join(ROUNDED)} can be rounded")
+            raise ParameterError(
+                f"precision of {column!r}: only {' and '.join(ROUNDED)} can be rounded, such as value=0.001"
+            )
         quantum_of(step)
-
-
-def round_columns(observations: MutableMapping[str, np.ndarray], rounding: Rounding) -> dict[str, float]:
-    """Round columns of a block in place of the delivered ones.
-
-    Parameters
-    ----------
-    observations : dict of str to array
-        By short name; the arrays are replaced, not written into.
-    rounding : mapping
-        Column to step, such as {"value": 0.001, "error": 0.0005}.
-
-    Returns
-    -------
-    dict
-        Column to largest error.
-    """
-    errors = {}
-    for column, step in rounding.items():
-        if column in observations:
-            observations[column], errors[column] = round_to(observations[column], step)
-    return errors
-
-
-def described(rounding: Rounding, errors: Mapping[str, float]) -> dict[str, Any]:
-    """What ``light_curves["rounding"]`` of the archive holds: column to step and max_error."""
-    return {
-        column: {"step": float(step), "max_error": float(errors.get(column, 0.0))}
-        for column, step in rounding.items()
-    }
-
-
-def merge_errors(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    """Largest errors of two parts of an ingest."""
-    return {name: max(first.get(name, 0.0), second.get(name, 0.0)) for name in sorted({*first, *second})}

@@ -18,6 +18,7 @@ from skytrawl.catalogs.band_names import band_codes
 from skytrawl.catalogs.checks import Rules
 from skytrawl.catalogs.heliocentric import POSITIONS
 from skytrawl.catalogs.readers.table import Options
+from skytrawl.catalogs.rounding import check_rounding
 from skytrawl.catalogs.surveys import Survey, load_survey
 from skytrawl.catalogs.surveys.description import EXPOSURE_POINTS
 from skytrawl.errors import ParameterError
@@ -183,11 +184,7 @@ def new_request(
     )
     if partition_observations < 1:
         raise ParameterError(f"partition_observations={partition_observations} must be at least 1")
-    for column, step in (precision or {}).items():
-        if column not in ("value", "error") or not step > 0:
-            raise ParameterError(
-                f"precision={{{column!r}: {step!r}}}: give the step of value or error, such as value=0.001"
-            )
+    check_rounding(precision or {})
     curves["time"] = times
     recover: dict[str, Any] = {}
     if described.recover_exposure and times["reference_position"] in POSITIONS:

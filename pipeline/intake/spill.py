@@ -199,31 +199,3 @@ class SpilledRows:
                     self.storage.read_range(file.key, at, (stop - start) * stored.itemsize), stored
                 )
         return out if self._kept is None else out[self._kept]
-
-
-class MemoryRows:
-    """Rows that are in memory, with the face of :class:`SpilledRows`."""
-
-    def __init__(self, columns: dict[str, np.ndarray]) -> None:
-        self.columns = columns
-        self.n = len(columns["object"])
-        self.names = set(columns)
-
-    @property
-    def keys(self) -> list[str]:
-        """One nameless place."""
-        return [""]
-
-    @property
-    def file_of(self) -> np.ndarray:
-        """Number of the place of each row, if the rows have it."""
-        return self.columns.get("place", np.zeros(self.n, np.int32))
-
-    def objects(self) -> None:
-        """Nothing is known of the objects before the rows are grouped."""
-
-    def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray:
-        """One column, or the default in every row."""
-        if name not in self.columns:
-            return np.full(self.n, default, dtype)
-        return self.columns[name].astype(dtype, copy=False)

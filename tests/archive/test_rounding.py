@@ -1,20 +1,16 @@
 """Rounding to a stated precision: within half a step, and nothing else changes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skytrawl.catalogs.rounding import (
-    check_rounding,
-    described,
-    merge_errors,
-    quantum_of,
-    round_columns,
-    round_to,
-)
+from skytrawl.catalogs.rounding import check_rounding, quantum_of, round_to
 from skytrawl.errors import ParameterError
+from skytrawl.intake.driver import ingest
 
 STEP = st.floats(1e-15, 1e15)
 
@@ -60,16 +56,18 @@ def test_step_is_never_exceeded() -> None:
         round_to(np.zeros(1, np.int64), 0.1)
 
 
-def test_columns_and_what_is_recorded() -> None:
-    delivered = np.array([18.12345, 19.5], np.float32)
-    columns = {"value": delivered, "error": np.array([1e-4, 0.02], np.float32), "band": np.zeros(2, "u1")}
-    rounding = {"value": 0.001, "error": 0.0005}
-    check_rounding(rounding)
-    errors = round_columns(columns, rounding)
-    assert delivered[0] == np.float32(18.12345)  # the array of the caller is untouched
-    assert columns["error"][0] == np.float32(1e-4)  # would have become zero
-    record = described(rounding, merge_errors(errors, {"value": 4.5e-4}))
-    assert record["value"] == {"step": 0.001, "max_error": 4.5e-4}
-    assert 0 < record["error"]["max_error"] <= 0.00025
-    with pytest.raises(ParameterError, match="'time'"):
-        check_rounding({"time": 1.0})
+def test_small_values_and_the_array_of_the_caller_stay() -> None:
+    delivered = np.array([18.12345, 1e-4], np.float32)
+    rounded, error = round_to(delivered, 0.001)
+    assert delivered[0] == np.float32(18.12345) != rounded[0]
+    assert rounded[1] == np.float32(1e-4)  # would have become zero
+    assert 0 < error <= 0.0005
+
+
+@pytest.mark.parametrize("rounding", [{"time": 1.0}, {"value": 1e-20}, {"error": np.nan}])
+def test_what_cannot_be_rounded_is_refused_before_anything_is_made(tmp_path: Path, rounding: dict) -> None:
+    with pytest.raises(ParameterError, match="round"):
+        check_rounding(rounding)
+    with pytest.raises(ParameterError, match="round"):
+        ingest({"object": [1]}, tmp_path / "a.zarr", survey="ztf", precision=rounding)
+    assert not list(tmp_path.iterdir())

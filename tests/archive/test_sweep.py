@@ -187,6 +187,10 @@ def test_back_to_an_older_version(archive_path: Path, make_block) -> None:
     with ArchiveWriter(archive_path) as writer:
         writer.drop(1)
     assert versions.read_version(storage).number == 6
+    ArchiveWriter(archive_path).publish(index=["swept"])
+    ArchiveWriter(archive_path).publish(index=[])
+    with pytest.raises(ArchiveError, match="1 of its files were swept"):
+        retention.back_to(storage, 7)  # without its index no object would be found
 
 
 def test_pins(archive_path: Path) -> None:

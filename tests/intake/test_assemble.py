@@ -12,11 +12,38 @@ from hypothesis import strategies as st
 from skytrawl.catalogs.block import Block
 from skytrawl.catalogs.sky import order_key
 from skytrawl.intake.assemble import DELIVERED, REPEATED, Assembled, assemble, text
-from skytrawl.intake.spill import MemoryRows
 
 STORED = {"time": "f8", "value": "f4", "error": "f4", "band": "u1", "quality": "u4"}
 EXTRA = {"ra": "f8", "dec": "f8", "row_id": "u8", "class": "S8"}
 PLACES = {0: (10.0, 5.0), 1: (359.999, -5.0), 2: (0.001, 80.0), 3: (10.0, 5.0), 4: (200.0, 0.0)}
+
+
+class MemoryRows:
+    """Rows that are in memory, with the face of :class:`skytrawl.intake.spill.SpilledRows`."""
+
+    def __init__(self, columns: dict[str, np.ndarray]) -> None:
+        self.columns = columns
+        self.n = len(columns["object"])
+        self.names = set(columns)
+
+    @property
+    def keys(self) -> list[str]:
+        """One nameless place."""
+        return [""]
+
+    @property
+    def file_of(self) -> np.ndarray:
+        """Number of the place of each row, if the rows have it."""
+        return self.columns.get("place", np.zeros(self.n, np.int32))
+
+    def objects(self) -> None:
+        """Nothing is known of the objects before the rows are grouped."""
+
+    def column(self, name: str, dtype: np.dtype, default: object = None) -> np.ndarray:
+        """One column, or the default in every row."""
+        if name not in self.columns:
+            return np.full(self.n, default, dtype)
+        return self.columns[name].astype(dtype, copy=False)
 
 
 @dataclasses.dataclass
