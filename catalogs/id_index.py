@@ -71,7 +71,7 @@ def build(
 ) -> Built:
     """Write a generation of the index.
 
-    Memory is bounded (about 400 MB with ids of 8 bytes), however many ids there are: beyond four million they
+    Memory is bounded (about 100 MB with ids of 8 bytes), however many ids there are: beyond a million they
     pass through files under ``staging/``.
 
     Parameters

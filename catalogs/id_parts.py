@@ -14,7 +14,7 @@ from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ArchiveError, ParameterError
 
 BLOCK = 512
-PART_IDS = 1 << 22
+PART_IDS = 1 << 20
 _FORMAT = 1
 
 

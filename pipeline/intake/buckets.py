@@ -24,12 +24,15 @@ class Buckets:
     sources : dict of str to list of (key, number)
         Spill files with rows of the bucket, and its number in them.
     rows : dict of str to int
+    cut : set of str
+        Parts of a partition of the version below: where one is written, all are, also those without new rows.
     """
 
     territory: dict[str, tuple[int, int]]
     base: dict[str, int] = field(default_factory=dict)
     sources: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
 
     @classmethod
     def from_borders(cls, borders: Sequence[int]) -> Buckets:
@@ -41,8 +44,8 @@ class Buckets:
         return np.array([first for first, _ in self.territory.values()][1:], np.uint64)
 
     def filled(self) -> Iterator[str]:
-        """Names of the buckets that have rows, along the curve."""
-        return (name for name in self.territory if self.rows.get(name))
+        """Names of the buckets that have something to write, along the curve."""
+        return (name for name in self.territory if self.rows.get(name) or name in self.cut)
 
     def fill(self, records: Sequence[dict[str, Any]]) -> None:
         """Note the spill files of the pieces."""
@@ -60,6 +63,9 @@ class Buckets:
             whole.update(parts if other == name else {other: stretch})
         self.territory = whole
         del self.sources[name], self.rows[name]
+        if (base := self.base.pop(name, None)) is not None:
+            self.base.update(dict.fromkeys(parts, base))
+            self.cut.update(parts)
         self._add(record["parts"], list(parts))
 
     def _add(self, parts: Sequence[dict[str, Any]], names: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def gather_bucket(
     number: str,
     sources: list[tuple[str, int]],
     territory: tuple[int, int],
-    base: tuple[int, int] | None,
+    base: tuple[int, int, bool] | None,
     moved: str | None,
     extra: list[tuple[str, int]],
 ) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def gather_bucket(
         Spill files that have rows of it.
     territory : (int, int)
         Its stretch of the curve, both ends included.
-    base : (version, partition) or None
-        The partition that an append replaces.
+    base : (version, partition, bool) or None
+        The partition that an append replaces, and whether it lies in this bucket as a whole.
     moved : str or None
         File with the identifiers whose rows have been moved to another bucket: they are left out of
         `sources`.
@@ -76,6 +76,12 @@ def gather_bucket(
     old = None
     if base is not None:
         old = Archive.cached(str(storage.root), base[0]).read(base[1], list(writer.dtypes))
+        if not base[2]:
+            cells = old.objects["healpix"]
+            first = np.searchsorted(cells, np.uint64(territory[0]))
+            old = old.select(
+                slice(int(first), int(np.searchsorted(cells, np.uint64(territory[1]), side="right")))
+            )
     rows = SpilledRows(storage, [*sources, *extra])
     if moved is not None:
         n_extra = SpilledRows(storage, extra).n
@@ -84,7 +90,8 @@ def gather_bucket(
             away[-n_extra:] = False
         rows.keep(~away)
     made = assemble(rows, declared, drop_duplicates=request.duplicates == "drop", base=old)
-    record = write_block(request, journal, writer, number, made, territory, old)
+    whole = base is not None and base[2]
+    record = write_block(request, journal, writer, number, made, territory, old, skip=whole)
     record["repeats"] = {
         reason: [(rows.keys[file], row, name) for file, row, name in places]
         for reason, places in made.repeats.items()
@@ -185,7 +192,10 @@ def _without_sorting(pieces: list[Piece], request: Request) -> Request:
     rows = [piece.rows for piece in pieces]
     opened = open_source(pieces[0].source, request)
     known = sum(count for count in rows if count is not None)
-    if opened.reader.sky is None or None in rows or known > request.partition_observations:
+    sorts = opened.reader.sky is not None and all(
+        opened.reader.sky(piece, opened.options) is not None for piece in pieces
+    )
+    if not sorts or None in rows or known > request.partition_observations:
         return request
     return replace(request, ordered=False)
 
@@ -248,10 +258,11 @@ def write_block(
     made: Assembled,
     territory: tuple[int, int],
     old: Block | None = None,
+    skip: bool = False,
 ) -> dict[str, Any]:
     """Cut a block into partitions, write them, and note its identifiers for the census.
 
-    A block to which nothing was added is not written: the partition of the version below stays.
+    With `skip` a block to which nothing was added is not written: the partition of the version below stays.
     """
     block = made.block
     keys = block.objects["healpix"]
@@ -268,7 +279,7 @@ def write_block(
         "scattered": [made.n_scattered, made.scattered],
         "mixed_classes": made.mixed_classes,
         "unplaced": int(np.isnan(block.objects["ra"]).sum()),
-        "unchanged": made.new_rows == 0 and old is not None,
+        "unchanged": skip and made.new_rows == 0,
         "strays": int(strays.sum()),
     }
     counts = _counts(block, len(request.bands))

@@ -115,14 +115,16 @@ class Intake:
             )
         account.check_kept(self, total, blocks)
         files.flush(self.journal.storage, blocks)
-        for block in blocks:
-            if not block["unchanged"]:
-                if block["base"] is not None:
-                    writer.drop(block["base"])
-                for row in files.partitions_of(block):
-                    writer.append(row)
+        # A partition of the base that was cut into several blocks is replaced if one of them has new rows.
+        grown = {block["base"] for block in blocks if block["rows"]}
+        fresh = [block for block in blocks if block["base"] in grown]
+        for block in fresh:
+            if block["base"] is not None:
+                writer.drop(block["base"])
+            for row in files.partitions_of(block):
+                writer.append(row)
         version = writer.base
-        if any(not block["unchanged"] for block in blocks):
+        if fresh:
             version = writer.publish(
                 note="append", index=index, sources=account.provenance(self.listed, total)
             )
@@ -309,9 +311,7 @@ class Intake:
         most = 2 * self.request.partition_observations
         done: set[str] = set()
         while large := [
-            name
-            for name in buckets.filled()
-            if buckets.rows[name] > most and name not in done and buckets.base.get(name) is None
+            name for name in buckets.filled() if buckets.rows.get(name, 0) > most and name not in done
         ]:
             todo = {
                 name: (self.request, self.journal, name, buckets.sources[name], buckets.rows[name])
@@ -347,13 +347,15 @@ class Intake:
         todo: dict[str, tuple[Any, ...]] = {}
         for name in names:
             partition = buckets.base.get(name)
-            base = None if version is None or partition is None else (version, partition)
+            base = None
+            if version is not None and partition is not None:
+                base = version, partition, name not in buckets.cut
             todo[name] = (
                 self.request,
                 self.journal,
                 stage,
                 name,
-                buckets.sources[name],
+                buckets.sources.get(name, []),
                 buckets.territory[name],
                 base,
                 moved.get(name),

@@ -146,7 +146,8 @@ def test_one_id_costs_one_small_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         found, keys = id_index.lookup(storage, ["a"], ids[77_777:77_778])
     assert found.all()
     assert keys[0] == ids[77_777]
-    assert read == [512 * 16]
+    assert read[-1] == 512 * 16
+    assert sum(read) < 32_768  # and the fence of the part, where it was not read before
     best = min(timed(storage, ids[place : place + 1]) for place in range(0, 2_000_000, 20_000))
     assert best < 0.0005
 

@@ -279,3 +279,40 @@ def test_rows_without_positions_go_to_their_objects_at_once(
     kit.sound(path)
     ingest(table, tmp_path / "whole.zarr", survey="ztf")
     kit.same(kit.objects(path), kit.objects(tmp_path / "whole.zarr"), positions=False)
+
+
+def test_a_release_onto_a_small_first_night_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One partition below, forty times its size on top: no task holds more than a few partitions."""
+    generator = np.random.default_rng(8)
+    n_objects, n = 400, 12_000
+    ra, dec = generator.uniform(10, 60, n_objects), generator.uniform(-40, 40, n_objects)
+    owner = generator.integers(0, n_objects, n)
+    table = {
+        "objectid": owner + 1,
+        "ra": ra[owner],
+        "dec": dec[owner],
+        "mjd": 58_000 + np.arange(n) * 0.01,
+        "mag": generator.normal(18, 1, n).astype(np.float32),
+        "magerr": np.full(n, 0.1, np.float32),
+        "filter": np.full(n, "g"),
+    }
+    path = tmp_path / "a.zarr"
+    night = {name: column[:300] for name, column in table.items()}
+    ingest(night, path, survey="ztf", photometry="total", partition_observations=500)
+    sizes = []
+    real = gather.assemble
+
+    def watched(rows: Any, *args: Any, **words: Any) -> Any:
+        sizes.append(rows.n)
+        return real(rows, *args, **words)
+
+    monkeypatch.setattr(gather, "assemble", watched)
+    report = append(table, path)
+    assert report.rows_kept == n - 300
+    assert max(sizes) < 2_000
+    archive = Archive.open(path)
+    assert archive.n_observations == n
+    assert archive.n_objects == len(np.unique(owner))
+    assert validate(path, deep=True).ok
+    again = append(table, path)
+    assert (again.rows_kept, again.version) == (0, report.version)
