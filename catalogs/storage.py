@@ -134,15 +134,19 @@ class Storage:
         """Remove a key; an absent key is no error."""
         self.path(key).unlink(missing_ok=True)
 
-    def flush(self, key: str) -> None:
-        """Wait until the disk has a file and its name."""
-        path = self.path(key)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _flush_folder(path.parent)
+    def flush(self, keys: Iterable[str]) -> None:
+        """Wait until the disk has files and their names."""
+        folders = set()
+        for key in keys:
+            path = self.path(key)
+            folders.add(path.parent)
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        for folder in folders:
+            _flush_folder(folder)
 
     def write_new(self, key: str, data: bytes | Iterable[bytes]) -> None:
         """Create a key that must not exist yet, atomically.

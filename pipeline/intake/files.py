@@ -66,7 +66,7 @@ def flush(storage: Storage, records: Sequence[dict[str, Any]]) -> None:
     """
     keys = [key for record in records if "partitions" in record for key in shard_keys(storage, record)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(storage.flush, keys))
+        list(pool.map(storage.flush, (keys[start::8] for start in range(8))))
 
 
 def remove(storage: Storage, keys: Sequence[str]) -> None:
