@@ -179,9 +179,9 @@ def times(delivered: np.ndarray, check: Check, column: str) -> np.ndarray:
         middle = float(np.median(found[seen]))
         raw = middle + parse_time_format(rules.time_format)[1]
         if MJD_RANGE[0] <= raw - MJD_ZERO <= MJD_RANGE[1]:
-            hint = "these are Julian dates: pass time_format='jd'"
+            hint = "these are Julian dates: pass time_format='jd' (--time-format jd)"
         elif MJD_RANGE[0] <= raw <= MJD_RANGE[1]:
-            hint = "these are modified Julian dates: pass time_format='mjd'"
+            hint = "these are modified Julian dates: pass time_format='mjd' (--time-format mjd)"
         else:
             hint = (
                 f"pass the time format ({TIME_FORMATS}); such as 'jd-2450000' for HJD less 2450000, or "

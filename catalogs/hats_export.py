@@ -187,7 +187,8 @@ def _count(source: Exported, order: int, unplaced: str, progress: Progress | Non
     if found.left_out and unplaced == "refuse":
         raise NoPositionsError(
             f"{source.name}: {found.left_out} of {found.left_out + found.objects} objects have no position, "
-            "so no place in a HATS catalogue: pass unplaced='drop' to leave them out, or export to Parquet"
+            "so no place in a HATS catalogue: pass unplaced='drop' (--drop-unplaced) to leave them out, "
+            "or export to Parquet"
         )
     return found
 

@@ -112,7 +112,7 @@ def simulate_survey(
     Raises
     ------
     ParameterError
-        For a parameter out of its range.
+        For a parameter out of its range, or if a table is asked for and the file exists.
     ArchiveError
         If an archive is asked for and the folder is not empty.
     BackendUnavailableError
@@ -130,6 +130,8 @@ def simulate_survey(
         kind, n_objects, seed, years=years, rates=rates, heavy_tail=heavy_tail, bad=bad, decimals=decimals
     )
     target = Path(path)
+    if format != "archive" and target.exists():
+        raise ParameterError(f"{target} exists already: choose another path, or remove it first")
     done = Simulated(target, truth_path(target) if with_truth else None, planned.model.kind, format)
     if with_truth or format != "archive":
         require_pyarrow("A simulated table" if format != "archive" else "The truth table")

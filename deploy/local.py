@@ -205,6 +205,15 @@ def _address(address: str, workers: int | None, threads: int | None, timeout: fl
         yield client
 
 
+def dashboard_link(client: Any) -> str:
+    """Address of a client's dashboard; Dask names the wrong one for a cluster inside this process."""
+    link, scheme = str(client.dashboard_link or ""), "inproc://"
+    address = client.scheduler_info(n_workers=-1)["address"] if link else ""
+    if address.startswith(scheme):
+        link = link.replace(address.removeprefix(scheme).split("/")[0], "127.0.0.1", 1)
+    return link
+
+
 def describe(client: Any) -> dict[str, Any]:
     """Workers, threads, memory and dashboard of a client's cluster, for people and provenance."""
     info = client.scheduler_info(n_workers=-1)["workers"]
@@ -213,6 +222,6 @@ def describe(client: Any) -> dict[str, Any]:
         "threads": sum(worker["nthreads"] for worker in info.values()),
         "memory": sum(worker["memory_limit"] or 0 for worker in info.values()),
         "hosts": sorted({worker["host"] for worker in info.values()}),
-        "dashboard": client.dashboard_link,
+        "dashboard": dashboard_link(client),
         "pid": os.getpid(),
     }

@@ -15,18 +15,22 @@ from skytrawl.errors import NotAnArchiveError
 
 @click.command()
 @click.argument("store", type=click.Path())
-@click.option("--validate", "check", is_flag=True, help="Check every value and list every fault.")
+@click.option(
+    "--validate", "check", is_flag=True, help="Check every value of an archive and list every fault."
+)
 @click.option("--deep", is_flag=True, help="With --validate: also content hashes and repeated ids.")
 @click.option("--version", type=int, help="Version of an archive.  [default: the latest]")
 @click.option("--sizes", "by_column", is_flag=True, help="Bytes on disk of each column of an archive.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def info(store: str, check: bool, deep: bool, version: int | None, by_column: bool, as_json: bool) -> None:
-    """Tell what an archive, a results store or a reference holds; with --validate, whether it is sound."""
+    """Tell what an archive, a results store or a reference holds; with --validate, if an archive is sound."""
     from skytrawl.console import show_facts, show_json, step_bar
 
+    if by_column and (check or deep):
+        raise click.UsageError("--sizes and --validate answer different questions: ask one at a time")
+    if by_column or check or deep:
+        _refuse_others(store)
     if by_column:
-        if check or deep:
-            raise click.UsageError("--sizes and --validate answer different questions: ask one at a time")
         _show_sizes(store, version, as_json)
         return
 
@@ -51,6 +55,15 @@ def info(store: str, check: bool, deep: bool, version: int | None, by_column: bo
         show_facts(store, {name: _words(value) for name, value in facts.items()})
 
 
+def _refuse_others(store: str) -> None:
+    try:
+        described = _describe(Path(store))
+    except NotAnArchiveError:
+        return  # an archive with faults, perhaps: the answer itself says more
+    if described is not _archive_facts:
+        raise NotAnArchiveError(f"{store} is no archive: --validate and --sizes look at archives only")
+
+
 def _show_sizes(store: str, version: int | None, as_json: bool) -> None:
     import numpy as np
 
@@ -67,7 +80,7 @@ def _show_sizes(store: str, version: int | None, as_json: bool) -> None:
 
     columns = found.columns
     show_columns(
-        f"{store}: {human_bytes(found.total)}, bytes of a row",
+        f"{store}: {human_bytes(found.total)} on disk; raw and stored in bytes a row",
         {
             "column": np.array([column.variable for column in columns]),
             "type": np.array([column.dtype for column in columns]),

@@ -123,6 +123,7 @@ def _show(title: str, columns: dict[str, Any], opened: Any, choose: bool) -> Non
     rows = len(next(iter(columns.values()))) if columns else 0
     if rows == 1:
         units = {name: f" {unit}" if unit else "" for name, unit in opened.units().items()}
+        units["separation"] = " deg"
         facts = {name: cell(column[0]) + units.get(name, "") for name, column in columns.items()}
         for column, labels in opened.labels().items():
             if column in columns:

@@ -160,10 +160,8 @@ def sweep(storage: Any, older_than: str, expire: bool, keep_last: int, dry_run: 
     ]
     if gone:
         numbers = ", ".join(map(str, gone))
-        lines.append(
-            f"{'would expire' if dry_run else 'expired'}: versions {numbers}; their files go with the first "
-            f"sweep after {older_than}"
-        )
+        when = f"; their files go with the first sweep after {older_than}" if seconds else ""
+        lines.append(f"{'would expire' if dry_run else 'expired'}: versions {numbers}{when}")
     if done.at_work:
         found = ", ".join(done.at_work)
         lines.append(f"at work or to be continued, so nothing that is reserved was touched: {found}")

@@ -185,8 +185,11 @@ def run(
 
         context = connect(cluster, workers=workers, threads=threads, memory=memory)
     with context as connected:
-        if announce is not None and connected.dashboard_link:
-            announce(f"dashboard: {connected.dashboard_link}")
+        if announce is not None:
+            from skytrawl.deploy.local import dashboard_link
+
+            if link := dashboard_link(connected):
+                announce(f"dashboard: {link}")
         return _Run(connected, found, location, opened, target, chosen, backend, options).go()
 
 

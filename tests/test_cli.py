@@ -57,6 +57,9 @@ def test_validate(stores: Path) -> None:
     found = skytrawl("info", stores / "archive.zarr", "--validate", "--deep")
     assert found.exit_code == 0
     assert "no fault" in found.output
+    for option in ("--validate", "--sizes"):
+        results = skytrawl("info", stores / "scores.zarr", option)
+        assert (results.exit_code, "is no archive" in results.output) == (1, True)
 
 
 def test_top_is_sorted_and_one_object_is_found(stores: Path) -> None:
@@ -74,6 +77,12 @@ def test_cone_finds_by_position(stores: Path) -> None:
     columns = json.loads(answer.stdout)["columns"]
     assert columns["object_id"] == ["ZTF17aaaaaas"]
     assert columns["separation"][0] < 1e-6
+    assert (
+        " deg"
+        in skytrawl(
+            "query", stores / "scores.zarr", "--cone", 68.5780669, 49.0870812, 0.01, "--columns", "separation"
+        ).output.split("separation")[1]
+    )
 
 
 def test_hits_in_the_form_of_soraisam2020(stores: Path, tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
             return ""
     if role not in REQUIRED:
         return ""
-    hint = f"name it with {role}=<column>"
+    hint = f"name it with {role}=<column> (--column {role}=<column>)"
     if role == "band":
         hint += ", or give the one band of the file, such as band='r'"
     elif role == "object":
@@ -229,6 +229,9 @@ def _guess(found: Mapped, role: str, header: Header, survey: Survey, quantity: s
         names = (VALUES if role == "value" else ERRORS)[other]
         twin = next((by_lower[name] for name in names if name in by_lower), None)
         if twin is not None:
-            hint += f"; if {twin!r} is meant, these are no {quantity} values: pass quantity='{other}'"
+            hint += (
+                f"; if {twin!r} is meant, these are no {quantity} values: pass quantity='{other}' "
+                f"(--quantity {other}) when the archive is made"
+            )
     what = f"{role} ({quantity})" if role in ("value", "error") else role
     return f"no column found for {what}: {hint}"

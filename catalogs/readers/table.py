@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.surveys.files import Files
-from skytrawl.errors import IngestError
+from skytrawl.catalogs.times import parse_time_format
+from skytrawl.errors import IngestError, ParameterError
 
 # Texts (lower case, stripped) that stand for a missing number.
 MISSING = ("", "nan", "-nan", "+nan", "na", "n/a", "null", "none", "--", "\\n", "masked")
@@ -51,6 +52,14 @@ class Options:
     use_pyarrow: bool | None = None
     files: tuple[Files, ...] = ()
     time_format: str = ""
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ParameterError(
+                f"delimiter={self.delimiter!r}: give one character, such as ';' (a tab is $'\\t' in a shell)"
+            )
+        if self.time_format:
+            parse_time_format(self.time_format)
 
 
 @dataclass(frozen=True)

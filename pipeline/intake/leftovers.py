@@ -47,7 +47,8 @@ def check_place(path: Path, prefix: str, restart: bool) -> None:
     if numbers or "staging" not in names or names - own - {"versions"}:
         if numbers:
             _drop_graves(path)
-        raise IngestError(f"{path} exists already: choose another path, or remove it first")
+        more = ", or add to it with append (skytrawl append)" if numbers else ""
+        raise IngestError(f"{path} exists already: choose another path, or remove it first{more}")
     waiting = _waiting(path)
     if restart or not waiting:  # without: a sweep has given it up
         for folder in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def prepare(objects: Any, request: Request, folder: Path, warnings: list[str]) -
 
 def _read(source: Any, request: Request) -> dict[str, np.ndarray]:
     where = readers.source_name(source)
-    found, header = readers.find_reader(source, request.options)
+    options = replace(request.options, files=())  # no light curve, whatever its name
+    found, header = readers.find_reader(source, options)
     lower = {name.lower(): name for name in reversed(header.names)}
     mapped = {
         role: next((lower[name] for name in (role, *USUAL[role]) if name in lower), "") for role in _ROLES
@@ -123,9 +125,7 @@ def _read(source: Any, request: Request) -> dict[str, np.ndarray]:
         )
     kinds = {name: KINDS[role] for role, name in mapped.items() if name}
     chunks = [
-        chunk
-        for piece in found.pieces(source, request.options)
-        for chunk in found.chunks(piece, kinds, request.options)
+        chunk for piece in found.pieces(source, options) for chunk in found.chunks(piece, kinds, options)
     ]
     if not chunks:
         raise IngestError(f"{where} has no rows")

@@ -88,6 +88,8 @@ def test_seed_alone_decides(tmp_path: Path) -> None:
     assert table.schema.field("mag").metadata == {b"unit": b"mag"}
     text = csv.read_csv(tmp_path / "t.csv")
     assert text.column_names == table.column_names
+    with pytest.raises(ParameterError, match="exists already"):
+        simulate_survey("ztf", tmp_path / "t.csv", 1, format="csv")
     for found in (table, text):
         np.testing.assert_array_equal(found["object_id"].to_numpy(), owner)
         np.testing.assert_array_equal(found["mjd"].to_numpy(), one.observations["time"])

@@ -1,5 +1,6 @@
 """Plan, batches, local shapes, preflight."""
 
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_connect_to_an_address(processes: Any, archive_path: Path, tmp_path: Pat
     assert done.done == 20
     with pytest.raises(ParameterError, match="has its own"), connect(address, workers=2):
         pass
+
+
+def test_dashboard_of_threads_is_where_it_is_said_to_be() -> None:
+    with connect("threads") as client:
+        link = describe(client)["dashboard"]
+        assert link.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(link, timeout=20) as answer:
+            assert answer.status == 200
 
 
 def test_output_that_workers_cannot_write(archive_path: Path, tmp_path: Path, processes: Any) -> None:

@@ -343,6 +343,15 @@ def test_table_of_objects_that_repeats_one(write: Write, take: Take) -> None:
     assert any("1 rows of" in warning and "first row is taken" in warning for warning in report.warnings)
 
 
+@pytest.mark.parametrize("words", [{"time_format": "iso"}, {"delimiter": ";;"}, {"delimiter": ""}])
+def test_words_that_cannot_be_meant_leave_nothing(
+    write: Write, tmp_path: Path, words: dict[str, str]
+) -> None:
+    with pytest.raises(ParameterError, match=next(iter(words))):
+        ingest(write(*GOOD), tmp_path / "a.zarr", survey="ztf", **words)
+    assert not (tmp_path / "a.zarr").exists()
+
+
 def test_existing_archive_and_failed_ingest(write: Write, tmp_path: Path) -> None:
     path = tmp_path / "one.zarr"
     ingest(write(*GOOD), path, survey="ztf")

@@ -58,6 +58,16 @@ def test_rows_get_position_and_class(
     assert Archive.open(tmp_path / "a.zarr").has_positions
 
 
+def test_a_table_of_objects_is_no_light_curve(tmp_path: Path) -> None:
+    """Though the survey's light curves end in .dat too."""
+    folder = tmp_path / "I"
+    folder.mkdir()
+    (folder / "BLG-1.dat").write_text("2457000.5 15.1 0.01\n2457001.5 15.2 0.01\n")
+    (tmp_path / "objects.dat").write_text("object ra dec\nBLG-1 268.5 -29.25\n")
+    ingest(folder, tmp_path / "a.zarr", survey="ogle", objects=tmp_path / "objects.dat")
+    assert Archive.open(tmp_path / "a.zarr").has_positions
+
+
 def test_what_does_not_meet_is_told(kit: Any, curves: Any, things: Any, tmp_path: Path) -> None:
     table = kit.picked(things, slice(5, None))
     strangers = {
