@@ -206,10 +206,11 @@ def values(value: np.ndarray, error: np.ndarray, check: Check) -> None:
         outside = finite & ((value < least) | (value > most))
         # 90 to 100 and negative round numbers are marks of missing magnitudes, not fluxes.
         odd = outside & ~((value > 90) & (value < 101)) & (value != -99) & (value != -999) & (value != -9999)
-        if finite.any() and 2 * odd.sum() > finite.sum():
+        # Faint fluxes are numbers like magnitudes: a tenth that cannot be one gives them away.
+        if 10 * odd.sum() > finite.sum():
             raise IngestError(
-                f"{check.named}: most values lie outside {least:g} to {most:g} mag (median "
-                f"{float(np.median(value[finite])):.6g}), so these are no magnitudes: if they are fluxes, "
+                f"{check.named}: {odd.sum() / finite.sum():.0%} of the values lie outside {least:g} to "
+                f"{most:g} mag (median {float(np.median(value[finite])):.6g}), so these are no magnitudes: if they are fluxes, "
                 "pass quantity='flux' with units= and zero_point="
             )
         check.drop("value is missing or not finite", ~finite, value)

@@ -479,3 +479,10 @@ def test_ztf_data_release_called_difference(tmp_path: Path) -> None:
     assert "object from oid" in str(said)
     right = ingest(table, tmp_path / "b", survey="ztf", photometry="total")
     assert not right.warnings
+
+
+def test_faint_fluxes_are_no_magnitudes(write: Write, take: Take) -> None:
+    """Most of them could be magnitudes; that some cannot gives them away."""
+    rows = [f"a,{58000 + i},{20.0 if i % 5 else 400.0},0.1,g" for i in range(50)]
+    with pytest.raises(IngestError, match=r"20% of the values lie outside .* pass quantity='flux'"):
+        take(write(*rows))
