@@ -210,7 +210,7 @@ def values(value: np.ndarray, error: np.ndarray, check: Check) -> None:
         if 10 * odd.sum() > finite.sum():
             raise IngestError(
                 f"{check.named}: {odd.sum() / finite.sum():.0%} of the values lie outside {least:g} to "
-                f"{most:g} mag (median {float(np.median(value[finite])):.6g}), so these are no magnitudes: if "
+                f"{most:g} mag (median {float(np.median(value[finite])):.6g}), so they are no magnitudes: if "
                 "they are fluxes, pass quantity='flux' with units= and zero_point="
             )
         check.drop("value is missing or not finite", ~finite, value)
