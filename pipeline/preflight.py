@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -111,6 +112,10 @@ def preflight(
     _check_backend(job, backend)
     wants_gpu = backend != "cpu" and "cuda" in job.backends
     workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:  # they may be about to come
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(1, timeout=5)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         raise PreflightError("the cluster has no workers: start some, or use cluster='local'")
     probe = f".preflight-{uuid.uuid4().hex[:12]}"

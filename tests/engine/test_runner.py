@@ -109,8 +109,10 @@ def test_append_does_only_what_is_new(tmp_path: Path, threads: Any, decoded: Any
     again = run("test-mean", tmp_path / "a.zarr", out, client=threads)
     assert (again.done, again.skipped) == (1, 3)
     after = decoded(out)
-    assert_array_equal(after["score"][:60], before["score"])
     assert len(after["score"]) == 80
+    # The new partition stands in its place along the sky, not at the end.
+    kept = np.isin(after["score"], before["score"])
+    assert_array_equal(after["score"][kept], before["score"])
 
 
 def test_changed_parameters_are_named(archive_path: Path, tmp_path: Path, threads: Any, decoded: Any) -> None:

@@ -361,7 +361,7 @@ def test_real_light_curves(tmp_path: Path, take: Take) -> None:
         pytest.skip("SKYTRAWL_REFERENCE_DATA is not set")
     files: dict[str, str | bytes] = {}
     curves = {}
-    for path in sorted((Path(reference) / "data" / "microlensing").glob("ob*_ogle.npy")):
+    for path in sorted((Path(reference) / "microlensing").glob("ob*_ogle.npy")):
         time, flux, error = np.load(path).T
         usable = (flux > 0) & (time > 1000)
         rows = np.stack([time, 22 - 2.5 * np.log10(flux), 1.0857 * error / flux], 1)[usable]

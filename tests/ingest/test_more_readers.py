@@ -287,7 +287,7 @@ def test_real_arrays(take: Take) -> None:
     reference = os.environ.get("SKYTRAWL_REFERENCE_DATA")
     if not reference:
         pytest.skip("SKYTRAWL_REFERENCE_DATA is not set")
-    folder = Path(reference) / "data" / "microlensing"
+    folder = Path(reference) / "microlensing"
     words: dict[str, Any] = {
         "survey": "ogle",
         "quantity": "flux",

@@ -103,7 +103,8 @@ def test_a_worker_that_is_killed_costs_nothing(
     def kill_one(stage: str, done: int, total: int) -> None:
         if stage == ("read", "write")[min(len(killed), 1)] and done > 1 and len(killed) < 2:
             children = psutil.Process().children(recursive=True)
-            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+            workers = [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
             workers[-1].kill()
             killed.append(workers[-1].pid)
 
