@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def add(records: Sequence[Record], refused: dict[str, str], listed: Sequence[Any]) -> Record:
+def add(records: Sequence[Record], refused: dict[str, str]) -> Record:
     """Sum up the records of the pieces of all sources that are used."""
     tally, notes = Tally(), Notes()
     for record in records:

@@ -43,10 +43,9 @@ class Collector:
                 self._columns[name] = self._moved(column, column.dtype, rows)
             self._capacity = rows
 
-    def add(self, rows: Columns, start: int = 0, stop: int | None = None) -> None:
-        """Append the rows [start, stop) of a chunk; a column that was missing so far gets its default."""
-        count = (len(next(iter(rows.values()))) if stop is None else stop) - start
-        end = self.n + count
+    def add(self, rows: Columns) -> None:
+        """Append a chunk; a column that was missing so far gets its default."""
+        end = self.n + len(next(iter(rows.values())))
         if end > self._capacity:
             self.reserve(max(end, self._capacity + self._capacity // 2))
         for name in self._names - rows.keys():
@@ -61,7 +60,7 @@ class Collector:
                 self._names.add(name)
             elif column.dtype != values.dtype:
                 column = self._columns[name] = self._moved(column, _common(column, values), self._capacity)
-            column[self.n : end] = values[start : start + count]
+            column[self.n : end] = values
         self.n = end
 
     def view(self) -> Columns:

@@ -77,7 +77,7 @@ class Intake:
             elif not self._marked("undone"):
                 self._undo_direct()
         if records:
-            total = account.add(records, made["refused"], self.listed)
+            total = account.add(records, made["refused"])
             blocks = [block for record in records for block in record["blocks"]]
             index = settle_strays(self, None, blocks)
             if index is None:  # an object lies in two places of the input
@@ -294,7 +294,7 @@ class Intake:
             for number, piece in enumerate(pieces)
             if readers.source_name(piece.source) not in refused
         ]
-        total = account.add(used, refused, self.listed)
+        total = account.add(used, refused)
         account.check_rows(total, self.listed)
         if self.base is None:
             dtypes = account.dtypes(used)
