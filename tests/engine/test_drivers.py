@@ -121,7 +121,8 @@ def test_stopped_command_says_so_and_can_be_continued(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     limit = time.monotonic() + 60
-    while not list(out.glob("test-mean/*/ledger/records/*")) and time.monotonic() < limit:
+    # A file whose writing is under way, "name.partial", is no record yet.
+    while all(p.suffix for p in out.glob("test-mean/*/ledger/records/*")) and time.monotonic() < limit:
         time.sleep(0.05)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
