@@ -1,0 +1,1 @@
+"""Single-lens fits: batched PSPL by variable projection, and finite source and parallax on demand."""
