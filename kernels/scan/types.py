@@ -28,6 +28,8 @@ class ScanGrid:
     teff : tuple of float, days, ascending
     dt0_coeff, teff_coeff : float
     min_points : int
+    overlap : float
+        A chosen point removes the points with ``|dt0| < overlap * (teff + teff of the chosen one)``.
     as_original : bool
         Grid points and window edges rounded bit for bit as jacscanomaly has them (``numpy.arange`` on the given
         times). By default times are taken from the start of their season, so that no offset of the times changes
@@ -39,12 +41,13 @@ class ScanGrid:
     dt0_coeff: float = 0.17
     teff_coeff: float = 3.0
     min_points: int = 4
+    overlap: float = 3.0
     as_original: bool = False
 
     def __post_init__(self) -> None:
-        positive = (self.gap, self.dt0_coeff, self.teff_coeff, *self.teff)
+        positive = (self.gap, self.dt0_coeff, self.teff_coeff, self.overlap, *self.teff)
         if not self.teff or not all(np.isfinite(x) and x > 0 for x in positive):
-            raise ParameterError("gap, dt0_coeff, teff_coeff and every teff must be positive numbers")
+            raise ParameterError("gap, dt0_coeff, teff_coeff, overlap and every teff must be positive numbers")
         if list(self.teff) != sorted(set(self.teff)):
             raise ParameterError("teff must ascend")
         if self.min_points < 2:
