@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from skytrawl.catalogs.band_keys import BandPair, parse_keys
 from skytrawl.errors import ParameterError, SchemaError
 from skytrawl.kernels.dmdt import LightCurves, Selection, select
+from skytrawl.params import option
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive, Block
@@ -23,11 +24,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The original's cuts; that it also pairs negative subtractions has to be asked for with sign="any".
     "soraisam2020": {"mag_max": 22.0, "error_max": 0.2, "detections_only": True, "min_rows": 2},
 }
-
-
-def option(default: Any, text: str, unit: str = "", choices: tuple[Any, ...] = ()) -> Any:
-    """Field of a parameter dataclass."""
-    return field(default=default, metadata={"help": text, "unit": unit, "choices": choices})
 
 
 @dataclass(frozen=True)

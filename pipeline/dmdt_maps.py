@@ -12,11 +12,12 @@ import numpy as np
 from skytrawl.catalogs.archive import archive_of
 from skytrawl.catalogs.band_keys import key_label
 from skytrawl.catalogs.schema import Variable
-from skytrawl.dmdt_common import Cuts, Keys, key_codes, keys_of, magnitude_system, needs, option, usable
+from skytrawl.dmdt_common import Cuts, Keys, key_codes, keys_of, magnitude_system, needs, usable
 from skytrawl.errors import ObjectNotFoundError, ParameterError, SkytrawlError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt.grids import PRESETS
+from skytrawl.params import option
 
 if TYPE_CHECKING:
     import xarray as xr

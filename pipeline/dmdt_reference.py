@@ -20,7 +20,6 @@ from skytrawl.dmdt_common import (
     keys_of,
     magnitude_system,
     needs,
-    option,
     photometry_of,
     usable,
 )
@@ -28,7 +27,7 @@ from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt.grids import PRESETS
-from skytrawl.params import content_fingerprint
+from skytrawl.params import content_fingerprint, option
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -23,10 +23,11 @@ import numpy as np
 from skytrawl.catalogs import references, soraisam2020
 from skytrawl.catalogs.reference_model import ScoreModel, own_scores, tables, tail_probability
 from skytrawl.catalogs.schema import Variable
-from skytrawl.dmdt_common import Cuts, key_codes, magnitude_system, needs, option, photometry_of, usable
+from skytrawl.dmdt_common import Cuts, key_codes, magnitude_system, needs, photometry_of, usable
 from skytrawl.errors import ParameterError, ReferenceMismatchError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import dmdt
+from skytrawl.params import option
 
 if TYPE_CHECKING:
     import xarray as xr

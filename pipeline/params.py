@@ -47,6 +47,11 @@ class ParameterInfo:
         return type_name(self.annotation)
 
 
+def option(default: Any, text: str, unit: str = "", choices: tuple[Any, ...] = ()) -> Any:
+    """A field of a parameter dataclass: default, help, unit and allowed values."""
+    return dataclasses.field(default=default, metadata={"help": text, "unit": unit, "choices": choices})
+
+
 def parameters_of(cls: type) -> tuple[ParameterInfo, ...]:
     """Describe the parameters of a dataclass.
 
