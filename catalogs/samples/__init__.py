@@ -7,9 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from skytrawl.catalogs.samples.demo import Demo, demo_sources
+from skytrawl.catalogs.samples.microlensing import Microlensing, microlensing_events
 from skytrawl.errors import ParameterError
 
-__all__ = ["Demo", "Sample", "demo_sources", "list_samples", "sample", "sample_path"]
+__all__ = [
+    "Demo",
+    "Microlensing",
+    "Sample",
+    "demo_sources",
+    "list_samples",
+    "microlensing_events",
+    "sample",
+    "sample_path",
+]
+
+
+def _path(file: str) -> Path:
+    # Packages that hold data files are never run from inside a zip archive.
+    return Path(str(resources.files("skytrawl.catalogs.samples").joinpath(file)))
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,22 @@ _SAMPLES = {
             "antares_locus_ANT202037lq.csv.gz",
             {"survey": "ztf"},
         ),
+        # Both together, in one unit of flux: microlensing_events().
+        Sample(
+            "microlensing_magnitudes",
+            "six microlensing events of OGLE, KMTNet and a simulation, in magnitudes",
+            "microlensing_magnitudes.csv.gz",
+            {"survey": _path("microlensing.toml"), "quantity": "magnitude", "units": "mag"},
+        ),
+        Sample(
+            "microlensing_fluxes",
+            "a microlensing event of MOA and a simulated one of Roman, in fluxes",
+            "microlensing_fluxes.csv.gz",
+            {
+                "survey": _path("microlensing.toml"),
+                "columns": {"value": "flux", "error": "flux_err"},
+            },
+        ),
     )
 }
 
@@ -132,8 +163,3 @@ def sample(name: str) -> Sample:
 def sample_path(name: str) -> Path:
     """The file of a sample."""
     return sample(name).path
-
-
-def _path(file: str) -> Path:
-    # Packages that hold data files are never run from inside a zip archive.
-    return Path(str(resources.files("skytrawl.catalogs.samples").joinpath(file)))

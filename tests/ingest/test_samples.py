@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from skytrawl.catalogs.archive import Archive
-from skytrawl.catalogs.samples import demo_sources, list_samples, sample, sample_path
+from skytrawl.catalogs.samples import (
+    demo_sources,
+    list_samples,
+    microlensing_events,
+    sample,
+    sample_path,
+)
 from skytrawl.catalogs.validate import validate
 from skytrawl.errors import ParameterError
 from skytrawl.intake.driver import ingest
@@ -26,6 +32,8 @@ COUNTS = {
     "ztf_dr_640202200001881": (1, 107, 107),
     "ztf_dr_742201400001054": (1, 100, 100),
     "antares_locus_ANT202037lq": (1, 3959, 3959),
+    "microlensing_magnitudes": (6, 25490, 25490),
+    "microlensing_fluxes": (2, 41790, 41790),
 }
 
 
@@ -93,6 +101,32 @@ def test_demo_table(tmp_path: Path) -> None:
     assert len(demo.supernovae) == 1500
     assert demo.supernovae == sorted(demo.supernovae)
     assert set(demo.provenance) <= set(list_samples())
+
+
+def test_microlensing_events(take: Take, reference_data: Path) -> None:
+    events = microlensing_events()
+    report, found = take(events.table, **events.options)
+    assert (report.objects, report.rows_kept) == (len(events.events), len(events.table["time"]))
+    assert set(np.unique(found["object"]).tolist()) == {name.encode() for name in events.events}
+    for name, file, dataset, digits in (
+        ("OGLE-2003-BLG-235", "ob03235_ogle", "OGLE_I", 1e-9),
+        ("OGLE-2005-BLG-086", "ob05086_ogle", "OGLE_I", 1e-9),
+        ("OGLE-2008-BLG-092", "ob08092_o4", "OGLE_I", 1e-9),
+        ("OGLE-2014-BLG-0939", "ob140939_ogle", "OGLE_I", 1e-9),
+        ("OGLE-2016-BLG-1195", "ob161195_kct01", "KMTC_I", 1e-9),
+        ("OGLE-2016-BLG-1195", "ob161195_ksa01", "KMTS_I", 1e-9),
+        # Simulations come with far more digits than their errors have meaning: these two are rounded.
+        ("WFIRST_1827", "wfirst_1827", "Roman", 1e-3),
+        ("roman_sim_0000", "roman_sim_0000", "Roman", 3e-6),
+    ):
+        upstream = np.load(reference_data / "microlensing" / f"{file}.npy")
+        event = events[name]
+        mine = event.dataset == dataset
+        np.testing.assert_allclose(event.time[mine], upstream[:, 0], rtol=0, atol=6e-7)
+        np.testing.assert_allclose(event.flux[mine], upstream[:, 1], rtol=min(digits, 1e-4))
+        np.testing.assert_allclose(event.flux_err[mine], upstream[:, 2], rtol=digits)
+    with pytest.raises(ParameterError, match="no bundled event"):
+        events["OB03235"]
 
 
 def test_upstream_files_are_the_same(reference_data: Path) -> None:
