@@ -16,7 +16,7 @@ STATUS_TEXT: dict[int, str] = {
     OK: "converged",
     AT_BOUND: "converged with u0 at its floor, or tE or another parameter at its limit",
     NOT_CONVERGED: "stopped at the largest number of iterations, or where no step lowers chi-square",
-    FEW_POINTS: "no more usable rows than parameters",
+    FEW_POINTS: "fewer usable rows than parameters",
     FLAT: "no data set varies",
     NO_START: "no start with a finite chi-square and enough rows near the peak",
 }
@@ -70,8 +70,8 @@ class FitOptions:
     auto_init_logrho : float
         Start of ln rho, for models with a finite source.
     clip_sigma : float
-        Robust mode: rows farther from the model than so many errors (each enlarged by the root of chi-square
-        per degree of freedom, where that is above 1) are left out and the fit repeated. 0: off.
+        Robust mode: rows farther from the model than so many errors are left out and the fit repeated; errors
+        are enlarged where the median distance says that they are too small. 0: off.
     clip_rounds : int
         Most rounds of clipping.
 
