@@ -1,1 +1,7 @@
 """Single-lens fits: batched PSPL by variable projection, and finite source and parallax on demand."""
+
+from skytrawl.kernels.lens.cpu import fit
+from skytrawl.kernels.lens.cpu_result import constant, model, residual
+from skytrawl.kernels.lens.types import STATUS_TEXT, FitOptions, Fits
+
+__all__ = ["STATUS_TEXT", "FitOptions", "Fits", "constant", "fit", "model", "residual"]

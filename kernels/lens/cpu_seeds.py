@@ -1,9 +1,9 @@
 """Where a light curve may hold a lens: bells fitted on cells that double from scale to scale, in Numba.
 
-For each effective time scale teff the rows are gathered into cells of teff / 2, and around each filled cell both
-bells of the EventFinder of KMTNet (Kim et al. 2018, AJ 155, 76), the forms of PSPL at u0 -> 0 and u0 = 1, are
-fitted with a base of their own in a window of 3 teff. The cells of the next scale are pairs of these, so that the
-work is proportional to the number of rows, at any cadence and in any unit of time.
+For each effective time scale teff the rows are gathered into cells of teff / 2, and around each filled cell
+both bells of the EventFinder of KMTNet (Kim et al. 2018, AJ 155, 76), the forms of PSPL at u0 -> 0 and at 1,
+are fitted with a base of their own in a window of 3 teff. The cells of the next scale are pairs of these, so
+that the work is proportional to the number of rows, at any cadence and in any unit of time.
 """
 
 import math
@@ -161,7 +161,9 @@ def seeds(time, flux, weight, rows, first, last, least_effective, positive, most
         t0, teff, bell, gain of chi-square, best first.
     """
     n, n_sets = len(time), len(rows) - 1
-    order = np.arange(n) if n_sets == 1 else np.argsort(time, kind="mergesort")
+    order = np.arange(n)
+    if n_sets > 1:
+        order = np.argsort(time, kind="mergesort")
     owner = np.zeros(n, np.int64)
     for d in range(n_sets):
         owner[rows[d] : rows[d + 1]] = d
@@ -200,14 +202,12 @@ def seeds(time, flux, weight, rows, first, last, least_effective, positive, most
             effective = _effective(time, flux, weight, rows, t0, teff, bell[best], positive)
             weak[n_found] = effective < least_effective
             n_found += 1
-            c = best
-            while c >= 0 and cell[c] >= cell[best] - REACH:
-                score[c] = 0.0
-                c -= 1
-            c = best
-            while c < count and cell[c] <= cell[best] + REACH:
-                score[c] = 0.0
-                c += 1
+            near = int(best)
+            while near > 0 and cell[near - 1] >= cell[best] - REACH:
+                near -= 1
+            while near < count and cell[near] <= cell[best] + REACH:
+                score[near] = 0.0
+                near += 1
         teff *= 2.0
         if teff > stop:
             break

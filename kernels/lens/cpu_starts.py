@@ -46,7 +46,7 @@ def bins_around(time, flux, weight, rows, prefix, t0, width):  # type: ignore[no
     for d in range(n_sets):
         if rows[d + 1] > rows[d]:
             span = max(span, abs(time[rows[d]] - t0), abs(time[rows[d + 1] - 1] - t0))
-    wing = int(math.ceil(WING_BINS * math.log(span / width))) + 1
+    wing = math.ceil(WING_BINS * math.log(span / width)) + 1
     side = CORE_BINS + wing
     edges = np.empty(2 * side + 1)
     for k in range(side + 1):

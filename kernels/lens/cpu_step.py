@@ -32,8 +32,8 @@ def supported(time, rows, t0, half, least):  # type: ignore[no-untyped-def]
 
 @njit()
 def descend(  # type: ignore[no-untyped-def]
-    time, flux, weight, rows, total, square, guard_time, guard_rows, lens, limits, guard, rounds, tolerance, sets,
-    matrix,
+    time, flux, weight, rows, total, square, guard_time, guard_rows, lens, limits, guard, rounds, tolerance,
+    sets, matrix,
 ):  # fmt: skip
     """Lower chi-square from a start until a step gains less than the tolerance.
 
@@ -74,7 +74,9 @@ def descend(  # type: ignore[no-untyped-def]
     tE = math.exp(lens[1])
     if not supported(guard_time, guard_rows, lens[0], guard[0] * tE, guard[1]):
         return np.inf, 0.0, NO_START, 0
-    chi2 = normal(time, flux, weight, rows, total, square, lens[0], tE, lens[2], shift, sums, sets, matrix, slope)
+    chi2 = normal(
+        time, flux, weight, rows, total, square, lens[0], tE, lens[2], shift, sums, sets, matrix, slope
+    )
     if not np.isfinite(chi2):
         return np.inf, 0.0, NO_START, 0
     noise = ROUNDING * square.sum()
@@ -114,8 +116,8 @@ def descend(  # type: ignore[no-untyped-def]
             next_tE = math.exp(log_tE)
             if supported(guard_time, guard_rows, t0, guard[0] * next_tE, guard[1]):
                 found = normal(
-                    time, flux, weight, rows, total, square, t0, next_tE, u0, shift, sums, next_sets, next_matrix,
-                    next_slope,
+                    time, flux, weight, rows, total, square, t0, next_tE, u0, shift, sums, next_sets,
+                    next_matrix, next_slope,
                 )  # fmt: skip
                 if found < chi2:
                     accepted = True

@@ -1,10 +1,11 @@
 """Sums over the rows of a data set from which chi-square and the steps of a PSPL fit follow, in Numba.
 
-With q = u^2, s = sqrt(q (q + 4)): A = (q + 2) / s (Paczynski 1986, ApJ 304, 1), A - 1 = 4 / (s (q + 2 + s)) and
-dA/dq = -4 / s^3, so that the derivatives by t0, ln tE and u0 are 8 g / s^3 with g = tau / tE, tau^2, -u0 and
-tau = (t - t0) / tE. One square root and two divisions a row give everything. The linear part (one source and one
-blend flux a data set) is solved for exactly: variable projection (Golub & Pereyra 1973, SIAM J. Numer. Anal. 10,
-413) with the Jacobian of Kaufman (1975, BIT 15, 49), -fs P dA/dq_k with P the projection off (1, A).
+With q = u^2, s = sqrt(q (q + 4)): A = (q + 2) / s (Paczynski 1986, ApJ 304, 1), A - 1 = 4 / (s (q + 2 + s))
+and dA/dq = -4 / s^3, so that the derivatives by t0, ln tE and u0 are 8 g / s^3 with g = tau / tE, tau^2, -u0
+and tau = (t - t0) / tE. One square root and two divisions a row give everything. The linear part (one source
+and one blend flux a data set) is solved for exactly: variable projection (Golub & Pereyra 1973, SIAM J.
+Numer. Anal. 10, 413) with the Jacobian of Kaufman (1975, BIT 15, 49), -fs P dA/dq_k with P the projection off
+(1, A).
 """
 
 import math

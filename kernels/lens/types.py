@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skytrawl.errors import ParameterError
 
-OK, AT_BOUND, NOT_CONVERGED, FEW_POINTS, FLAT, NO_START = range(6)
+OK, AT_BOUND, NOT_CONVERGED, FEW_POINTS, FLAT, NO_START, OUTSIDE = range(7)
 
 #: What each status of a fit means. From `FEW_POINTS` on there is no lens in the model: its parameters are
 #: NaN, and the model of each data set is its weighted mean.
@@ -19,6 +19,7 @@ STATUS_TEXT: dict[int, str] = {
     FEW_POINTS: "fewer usable rows than parameters",
     FLAT: "no data set varies",
     NO_START: "no start with a finite chi-square and enough rows near the peak",
+    OUTSIDE: "no position, or times outside of the ephemeris: parallax needs full Julian dates (BJD_TDB)",
 }
 
 STARTS = ("auto", "0.3.2", "0.5.2")

@@ -1,0 +1,286 @@
+"""PSPL fits of ragged blocks of light curves, in Numba."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytrawl.kernels.curves import Curves
+from skytrawl.kernels.jit import njit
+from skytrawl.kernels.lens.cpu_result import fluxes, magnification
+from skytrawl.kernels.lens.cpu_seeds import seeds, winsorize
+from skytrawl.kernels.lens.cpu_starts import refine
+from skytrawl.kernels.lens.cpu_step import descend
+from skytrawl.kernels.lens.starts import original_starts
+from skytrawl.kernels.lens.types import FEW_POINTS, FLAT, NO_START, STARTS, FitOptions, Fits
+
+NAMES = ("t0", "tE", "u0")
+# Starts that are followed on all rows, and how little less than the best they may promise.
+FOLLOWED, WORSE, WORSE_BY = 3, 0.05, 30.0
+# Standard deviation over median of the absolute value, for a normal distribution.
+NORMAL_MEDIAN = 1.4826
+
+
+@njit()
+def _prepare(time, flux, error, rows, keep, reference):  # type: ignore[no-untyped-def]
+    """Prepare the kept rows: times from the reference, centred fluxes, weights of mean 1 in each data set.
+
+    Returns
+    -------
+    time, flux, weight : float64[n]
+    rows : int64[n_sets + 1]
+    mean, unit : float64[n_sets]
+        Flux is ``mean + unit * z``.
+    total, square : float64[n_sets], sum of weights, chi-square about the mean
+    varies : bool
+    """
+    n_sets = len(rows) - 1
+    n = np.sum(keep)
+    t, z, w = np.empty(n), np.empty(n), np.empty(n)
+    out_rows = np.zeros(n_sets + 1, np.int64)
+    mean, unit = np.zeros(n_sets), np.ones(n_sets)
+    total, square = np.zeros(n_sets), np.zeros(n_sets)
+    varies = False
+    at = 0
+    for d in range(n_sets):
+        begin = at
+        least = np.inf
+        for i in range(rows[d], rows[d + 1]):
+            if keep[i]:
+                least = min(least, error[i])
+        for i in range(rows[d], rows[d + 1]):
+            if keep[i]:
+                # in units of the smallest error, so that no unit of the flux over- or underflows
+                t[at], z[at], w[at] = time[i] - reference, flux[i], (least / error[i]) ** 2
+                at += 1
+        out_rows[d + 1] = at
+        if at == begin:
+            continue
+        sum_w = sum_wz = 0.0
+        for i in range(begin, at):
+            sum_w += w[i]
+            sum_wz += w[i] * (z[i] - z[begin])
+            varies = varies or z[i] != z[begin]
+        mean[d] = z[begin] + sum_wz / sum_w
+        scale = (at - begin) / sum_w
+        unit[d] = least * math.sqrt(scale)
+        # what rounding left of the mean is taken off once more
+        rest = 0.0
+        for i in range(begin, at):
+            w[i] *= scale
+            z[i] = (z[i] - mean[d]) / unit[d]
+            rest += w[i] * z[i]
+        total[d] = at - begin
+        rest /= total[d]
+        mean[d] += rest * unit[d]
+        for i in range(begin, at):
+            z[i] -= rest
+            # weights are relative to unit^2: chi-square is the sum of w z^2
+            square[d] += w[i] * z[i] * z[i]
+    return t, z, w, out_rows, mean, unit, total, square, varies
+
+
+@njit()
+def _fit_one(  # type: ignore[no-untyped-def]
+    time, flux, error, rows, keep, starts, automatic, limits, guard, rounds, tolerance, search, u0_range,
+    positive, out, covariance, out_sets,
+):  # fmt: skip
+    """Fit one object.
+
+    Parameters
+    ----------
+    time, flux, error : float64[n]
+    rows : int64[n_sets + 1]
+    keep : bool[n], rows that are fitted
+    starts : float64[m, 3], t0 in days of the input, tE, u0; used unless `automatic`
+    automatic : bool
+    limits, guard, rounds, tolerance
+        As `cpu_step.descend` takes them.
+    search : (float, float, float, int)
+        Range of teff, effective rows, number of seeds.
+    u0_range : (float, float)
+    positive : bool
+    out : float64[8], filled with t0, tE, u0, chi2, chi2_flat, rows, degrees of freedom, steps
+    covariance : float64[3, 3]
+    out_sets : float64[n_sets, 5], filled with fs, fb, their errors, chi2
+
+    Returns
+    -------
+    int
+        status
+    """
+    n_sets = len(rows) - 1
+    out[:] = np.nan
+    out[3] = out[4] = out[5] = out[6] = out[7] = 0.0
+    covariance[:, :] = np.nan
+    reference = time[len(time) // 2] if len(time) > 0 else 0.0
+    t, z, w, krows, mean, unit, total, square, varies = _prepare(time, flux, error, rows, keep, reference)
+    out[5], spare = len(t), -3
+    for d in range(n_sets):
+        count = krows[d + 1] - krows[d]
+        spare += max(count - 2, 0)
+        out_sets[d, 0], out_sets[d, 1], out_sets[d, 4] = 0.0, mean[d], square[d]
+        out_sets[d, 2] = np.nan
+        out_sets[d, 3] = unit[d] / math.sqrt(total[d]) if count > 0 else np.nan
+        if count == 0:
+            out_sets[d, 1] = np.nan
+    out[3] = out[4] = square.sum()
+    out[6] = spare
+    if spare < 0:
+        out[6] = max(len(t) - n_sets, 0)
+        return FEW_POINTS
+    if not varies:
+        out[6] = len(t) - n_sets
+        return FLAT
+    if automatic:
+        calm = winsorize(z, w, krows)
+        found = seeds(t, calm, w, krows, search[0], search[1], search[2], positive, search[3])
+        tries = refine(t, calm, w, krows, total, found, limits, guard, u0_range, positive, FOLLOWED)
+        if positive and (len(tries) == 0 or tries[0, 3] <= 0.0):
+            found = seeds(t, calm, w, krows, search[0], search[1], search[2], False, search[3])
+            tries = refine(t, calm, w, krows, total, found, limits, guard, u0_range, False, FOLLOWED)
+    else:
+        tries = np.empty((len(starts), 4))
+        for k in range(len(starts)):
+            tries[k, 0] = starts[k, 0] - reference
+            tries[k, 1] = math.log(max(abs(starts[k, 1]), 1e-12))
+            tries[k, 2], tries[k, 3] = starts[k, 2], 0.0
+    lens, best = np.empty(3), np.empty(3)
+    sets, matrix = np.zeros((n_sets, 4)), np.zeros((3, 3))
+    best_matrix = np.zeros((3, 3))
+    best_chi2, best_gain, status = np.inf, -np.inf, NO_START
+    for k in range(len(tries)):
+        if k > 0 and automatic and tries[k, 3] < tries[0, 3] - max(WORSE * abs(tries[0, 3]), WORSE_BY):
+            break
+        lens[:] = tries[k, :3]
+        if not np.all(np.isfinite(lens)):
+            continue
+        chi2, gain, one, steps = descend(
+            t, z, w, krows, total, square, t, krows, lens, limits, guard, rounds, tolerance, sets, matrix,
+        )  # fmt: skip
+        if one == NO_START:
+            continue
+        better = chi2 < best_chi2
+        if positive and (gain > 0.0) != (best_gain > 0.0):
+            better = gain > 0.0
+        if better:
+            best_chi2, best_gain, status = chi2, gain, one
+            best[:], best_matrix[:, :], out[7] = lens, matrix, steps
+    if status == NO_START:
+        out[6] = len(t) - n_sets
+        return status
+    tE = math.exp(best[1])
+    out[0], out[1], out[2] = best[0] + reference, tE, best[2]
+    out[3] = fluxes(t, z, w, krows, best, best_matrix, mean, unit, total, covariance, out_sets)
+    return status
+
+
+@njit()
+def _clip(time, flux, error, rows, lens, out_sets, sigma, keep):  # type: ignore[no-untyped-def]
+    """Set `keep` by the distance from the model; whether that changed anything."""
+    far = np.empty(len(time))
+    for d in range(len(rows) - 1):
+        for i in range(rows[d], rows[d + 1]):
+            a = magnification(time[i] - lens[0], lens[1], lens[2])
+            far[i] = abs(flux[i] - out_sets[d, 0] * a - out_sets[d, 1]) / error[i]
+    farthest = sigma * max(1.0, NORMAL_MEDIAN * np.median(far))
+    changed = False
+    for i in range(len(time)):
+        good = not far[i] > farthest
+        changed = changed or good != keep[i]
+        keep[i] = good
+    return changed
+
+
+@njit()
+def _fit_all(  # type: ignore[no-untyped-def]
+    time, flux, error, rows, sets, starts, first_start, automatic, limits, guard, rounds, tolerance, search,
+    u0_range, positive, clip_sigma, clip_rounds, out, covariance, out_sets, status,
+):  # fmt: skip
+    """Fit all objects."""
+    for k in range(len(sets) - 1):
+        a, b = rows[sets[k]], rows[sets[k + 1]]
+        mine = rows[sets[k] : sets[k + 1] + 1] - a
+        keep = np.ones(b - a, np.bool_)
+        t, f, e = time[a:b], flux[a:b], error[a:b]
+        s = out_sets[sets[k] : sets[k + 1]]
+        given = starts[first_start[k] : first_start[k + 1]]
+        # where rows are clipped, the first model comes from data whose outliers were brought near
+        first = winsorize(f, 1.0 / (e * e), mine) if clip_sigma > 0.0 else f
+        status[k] = _fit_one(
+            t, first, e, mine, keep, given, automatic, limits, guard, rounds, tolerance, search, u0_range,
+            positive, out[k], covariance[k], s,
+        )  # fmt: skip
+        if clip_sigma <= 0.0:
+            continue
+        for turn in range(clip_rounds):
+            lens = out[k, :3].copy()
+            changed = np.isfinite(lens[0]) and _clip(t, f, e, mine, lens, s, clip_sigma, keep)
+            if turn > 0 and not changed:
+                break
+            again = lens.reshape(1, 3) if np.isfinite(lens[0]) else given
+            status[k] = _fit_one(
+                t, f, e, mine, keep, again, automatic and not np.isfinite(lens[0]), limits, guard, rounds,
+                tolerance, search, u0_range, positive, out[k], covariance[k], s,
+            )  # fmt: skip
+
+
+def fit(curves: Curves, start: NDArray[np.float64] | None = None, options: FitOptions | None = None) -> Fits:
+    """Fit a single point lens to every object, with a source and a blend flux for each data set.
+
+    Parameters
+    ----------
+    curves : Curves
+    start : float64[n_objects, 3] or float64[n_objects, m, 3], optional
+        t0 [days of the input], tE [days], u0, one or several starts an object, of which the best result is
+        kept; rows with NaN do not count. By default starts are found as ``options.start`` says.
+    options : FitOptions, optional
+
+    Returns
+    -------
+    Fits
+        Times are taken from the middle of each object, so that no offset of the times changes the answer.
+
+    Raises
+    ------
+    ValueError
+        If `start` has another shape.
+    """
+    options = FitOptions() if options is None else options
+    n = curves.n_objects
+    if start is not None:
+        given = np.asarray(start, np.float64)
+        if given.ndim not in (2, 3) or given.shape[0] != n or given.shape[-1] != 3:
+            raise ValueError(f"start has shape {given.shape}; it must be ({n}, 3) or ({n}, m, 3)")
+        each = 1 if given.ndim == 2 else given.shape[1]
+        starts, first = given.reshape(-1, 3), np.arange(n + 1) * each
+    elif options.start != STARTS[0]:
+        starts, first = original_starts(curves, options)
+    else:
+        starts, first = np.empty((0, 3)), np.zeros(n + 1, np.int64)
+    out, covariance = np.empty((n, 8)), np.empty((n, 3, 3))
+    out_sets, status = np.empty((curves.n_sets, 5)), np.empty(n, np.int64)
+    most = options.auto_init_max_clusters
+    _fit_all(
+        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.ascontiguousarray(starts), first,
+        start is None and options.start == STARTS[0],
+        (options.pspl_fit_u0_min, math.log(options.tE_min), math.log(options.tE_max)),
+        (float(options.pspl_fit_t0_support_tE_coeff), _guard_rows(options)),
+        options.max_iterations, options.tolerance,
+        (options.auto_init_teff_min or 0.0, options.auto_init_teff_max or 0.0,
+         float(options.auto_init_min_n_eff), 4 if most is None else most),
+        (options.auto_init_u0_min, options.auto_init_u0_max),
+        options.positive_source and options.start != "0.3.2",
+        float(options.clip_sigma), options.clip_rounds, out, covariance, out_sets, status,
+    )  # fmt: skip
+    return Fits(
+        NAMES, np.ascontiguousarray(out[:, :3]), covariance, out[:, 3].copy(), out[:, 4].copy(),
+        out[:, 5].astype(np.int64), out[:, 6].astype(np.int64), status, out[:, 7].astype(np.int64),
+        curves.sets,
+        *(out_sets[:, k].copy() for k in range(5)),
+    )  # fmt: skip
+
+
+def _guard_rows(options: FitOptions) -> int:
+    """Rows that must support t0, 0 where the guard is off."""
+    return options.pspl_fit_min_t0_support_points if options.pspl_fit_t0_support_tE_coeff > 0 else 0
