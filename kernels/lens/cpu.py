@@ -15,8 +15,9 @@ from skytrawl.kernels.lens.starts import original_starts
 from skytrawl.kernels.lens.types import FEW_POINTS, FLAT, NO_START, STARTS, FitOptions, Fits
 
 NAMES = ("t0", "tE", "u0")
-# Starts that are followed on all rows, and how little less than the best they may promise.
-FOLLOWED, WORSE, WORSE_BY = 3, 0.05, 30.0
+# Starts that are followed on all rows, how little less than the best they may promise, and the steps within
+# which all but the first must be better than the best so far to go on.
+FOLLOWED, WORSE, WORSE_BY, TRIAL_STEPS = 3, 0.02, 30.0, 20
 # Standard deviation over median of the absolute value, for a normal distribution.
 NORMAL_MEDIAN = 1.4826
 
@@ -155,9 +156,14 @@ def _fit_one(  # type: ignore[no-untyped-def]
         lens[:] = tries[k, :3]
         if not np.all(np.isfinite(lens)):
             continue
+        first = rounds if k == 0 or not automatic else min(rounds, TRIAL_STEPS)
         chi2, gain, one, steps = descend(
-            t, z, w, krows, total, square, t, krows, lens, limits, guard, rounds, tolerance, sets, matrix,
+            t, z, w, krows, total, square, t, krows, lens, limits, guard, first, tolerance, sets, matrix,
         )  # fmt: skip
+        if steps == first and first < rounds and chi2 < best_chi2:
+            chi2, gain, one, steps = descend(
+                t, z, w, krows, total, square, t, krows, lens, limits, guard, rounds, tolerance, sets, matrix,
+            )  # fmt: skip
         if one == NO_START:
             continue
         better = chi2 < best_chi2
