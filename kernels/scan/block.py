@@ -5,7 +5,7 @@ import numpy as np
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.scan.exact import NOTHING, fit_point
 from skytrawl.kernels.scan.peaks import (
-    BINS, BLOCK, LEAST, OVERLAP, find_best, median_size, noise_of, points_left, remove, steps_near, summarise,
+    BINS, BLOCK, LEAST, find_best, median_size, noise_of, points_left, remove, steps_near, summarise,
 )  # fmt: skip
 from skytrawl.kernels.scan.screen import (
     CHUNK, HUGE, PAD, STRIDE, edges, first_above, gains, phases, ranges_of, slide, spread, spread_called,
@@ -101,9 +101,7 @@ def fill_range(  # type: ignore[no-untyped-def]
                 else:
                     spread_called(lo, hi, j0, j1, ja, jb, tau, w, y, base, delta, teff, address[t], acc)
                     e = 0.0
-                gains(
-                    n, plain, inside, min_points, acc, e, largest[t], total[t], signed[t], doubt[t]
-                )
+                gains(n, plain, inside, min_points, acc, e, largest[t], total[t], signed[t], doubt[t])
         factor = bounds.shape[0]
         for i in range(n):
             best, off, way = 0.0, 0.0, 0.0
@@ -115,9 +113,7 @@ def fill_range(  # type: ignore[no-untyped-def]
                 off = np.sqrt(factor * off) + 1.2e-7 * best
             else:
                 t0 = base + (j0 + i) * delta
-                best, _, sign, _ = fit_point(
-                    tau, w, y, bounds, s, t0, half, teff, min_points, address, x
-                )
+                best, _, sign, _ = fit_point(tau, w, y, bounds, s, t0, half, teff, min_points, address, x)
                 best, way, off = min(best, HUGE), float(sign), 1.2e-7 * best
             k = offset + j0 - r0 + i
             if best <= NOTHING and best + off <= NOTHING:
@@ -177,7 +173,7 @@ def fill_scale(  # type: ignore[no-untyped-def]
 
 @njit()
 def scan_block(  # type: ignore[no-untyped-def]
-    time, flux, error, rows, sets, teff, gap, dt0_coeff, teff_coeff, min_points, as_original, k_best, bank, middle,
+    time, flux, error, rows, sets, teff, gap, dt0_coeff, teff_coeff, min_points, overlap, as_original, k_best, bank, middle,
     reach, number, t0_out, dchi2_out, noise_out, sizes,
 ):  # fmt: skip
     """Scan every object of a block.
@@ -199,7 +195,11 @@ def scan_block(  # type: ignore[no-untyped-def]
         most = max(most, rows[sets[o + 1]] - rows[sets[o]])
     tau, w, y, phi = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
     ja, jb, x = np.empty(most), np.empty(most), np.empty(most)
-    ranges = (np.empty((most + 1, 2), np.int64), np.empty((most + 1, 2), np.int64), np.empty((most + 1, 2), np.int64))
+    ranges = (
+        np.empty((most + 1, 2), np.int64),
+        np.empty((most + 1, 2), np.int64),
+        np.empty((most + 1, 2), np.int64),
+    )
     scratch = (
         np.empty(3 * STRIDE), np.empty((3, CHUNK)), np.empty(CHUNK, np.int64), np.empty((most, 3)),
         np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)),
@@ -237,7 +237,11 @@ def scan_block(  # type: ignore[no-untyped-def]
             n_runs += min(filled, n_rows)
         sizes[o, 0], sizes[o, 1] = n_seasons, counts.sum()
         if room > len(values):
-            values, doubts, few = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.int32)
+            values, doubts, few = (
+                np.empty(room, np.float32),
+                np.empty(room, np.float32),
+                np.empty(room, np.int32),
+            )
             bump, dip = np.empty(room // BLOCK, np.float32), np.empty(room // BLOCK, np.float32)
         runs = (
             np.empty(n_runs, np.int64), np.empty(n_runs, np.int64), np.empty(n_runs, np.int64),
@@ -266,7 +270,19 @@ def scan_block(  # type: ignore[no-untyped-def]
         grid = (teff, min_points, bank[0])
         for p in range(2):
             find_best(
-                1 - 2 * p, noise_out[o], values, doubts, bump, dip, block_first, object_, grid, runs, best, place, x
+                1 - 2 * p,
+                noise_out[o],
+                values,
+                doubts,
+                bump,
+                dip,
+                block_first,
+                object_,
+                grid,
+                runs,
+                best,
+                place,
+                x,
             )
             if best[0] > 0.0:
                 number[o, k_best + p] = place
@@ -284,12 +300,14 @@ def scan_block(  # type: ignore[no-untyped-def]
             on_clock = rows_grid[k, s, 0] + place[2] * delta
             picked[p, 0], picked[p, 1], picked[p, 2] = s, on_clock, teff[k]
             for q in range(n_teff):
-                reach_of[q] = OVERLAP * (teff[q] + teff[k])
-                first, stop = steps_near(rows_grid[q, s, 0], rows_grid[q, s, 1], counts[q, s], on_clock, reach_of[q])
+                reach_of[q] = overlap * (teff[q] + teff[k])
+                first, stop = steps_near(
+                    rows_grid[q, s, 0], rows_grid[q, s, 1], counts[q, s], on_clock, reach_of[q]
+                )
                 removed[s] += stop - first
             # Counted exactly only where the neighbourhoods, some of them counted twice, come near the whole.
             if removed[s] > counts[:, s].sum() - LEAST:
-                if points_left(s, p + 1, picked, teff, rows_grid, counts) < LEAST:
+                if points_left(s, p + 1, picked, teff, rows_grid, counts, overlap) < LEAST:
                     reach_of[:] = np.inf
             remove(
                 s, on_clock, reach_of, values, doubts, bump, dip, row_run, runs, run_length, rows_grid, counts

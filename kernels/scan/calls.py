@@ -9,7 +9,7 @@ from numba import cfunc, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from skytrawl.kernels.jit import njit
+from skytrawl.kernels.scan.templates import Template
 
 
 @intrinsic  # type: ignore[misc]
@@ -23,29 +23,23 @@ def call(typingctx: Any, address: Any, u: Any) -> Any:
     return types.float64(types.int64, types.float64), codegen
 
 
-@njit()
-def _high_magnification(u):  # type: ignore[no-untyped-def]
-    return 1.0 / np.sqrt(1.0 + u * u)
-
-
-@njit()
-def _low_magnification(u):  # type: ignore[no-untyped-def]
-    q = 1.0 + u * u
-    return (q + 2.0) / np.sqrt(q * (q + 4.0))
-
-
-TEMPLATES = {"pspl0": _high_magnification, "pspl1": _low_magnification}
-
-
 @lru_cache(maxsize=256)
-def _compiled(function: Any) -> Any:
-    return cfunc("float64(float64)")(function.py_func)
+def _c_function(template: Template) -> Any:
+    value = template.compiled
+
+    @cfunc("float64(float64)", error_model="numpy")
+    def function(u):  # type: ignore[no-untyped-def]
+        return value(u)
+
+    return function
 
 
-def address_of(name: str) -> int:
-    return int(_compiled(TEMPLATES[name]).address)
+def address_of(template: Template) -> int:
+    """Address of a template compiled as ``double(double)``; valid as long as this process lives."""
+    return int(_c_function(template).address)
 
 
-def values(name: str, u: NDArray[np.float64]) -> NDArray[np.float64]:
-    f = TEMPLATES[name]
-    return np.array([f(x) for x in u.ravel()]).reshape(u.shape)
+def values(template: Template, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values of a template, of the shape of `u`."""
+    function = _c_function(template).ctypes
+    return np.array([function(x) for x in u.ravel()]).reshape(u.shape)

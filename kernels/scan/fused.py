@@ -39,7 +39,7 @@ def scan(curves: Curves, grid: ScanGrid, bank: Sequence[str], k: int) -> ScanRes
     noise, sizes = np.empty((n, len(teff))), np.empty((n, 3), np.int64)
     scan_block(
         curves.time, curves.flux, curves.error, curves.rows, curves.sets, teff, season_gap(grid), grid.dt0_coeff,
-        grid.teff_coeff, grid.min_points, grid.as_original, k, bank_arguments(made), made.middle, made.reach,
+        grid.teff_coeff, grid.min_points, grid.overlap, grid.as_original, k, bank_arguments(made), made.middle, made.reach,
         number, t0, dchi2, noise, sizes,
     )  # fmt: skip
     top = candidates_of(number[:, :k], t0[:, :k], dchi2[:, :k], teff)

@@ -13,8 +13,7 @@ from skytrawl.kernels.scan.exact import NOTHING, TIE, fit_point
 from skytrawl.kernels.scan.screen import first_above
 
 BLOCK = 64
-# A cluster removes |dt0| < OVERLAP (teff + teff_max); with fewer than LEAST grid points left a season is done.
-OVERLAP = 3.0
+# With fewer grid points left a season is done.
 LEAST = 3
 # Median of chi-square with one degree of freedom.
 CHI2_MEDIAN = 0.454936423119572
@@ -204,7 +203,7 @@ def remove(  # type: ignore[no-untyped-def]
 
 
 @njit()
-def points_left(s, n, picked, teff, rows_grid, counts):  # type: ignore[no-untyped-def]
+def points_left(s, n, picked, teff, rows_grid, counts, overlap):  # type: ignore[no-untyped-def]
     """Grid points of season s, empty ones too, that the first n clusters of `picked` leave.
 
     Parameters
@@ -219,8 +218,10 @@ def points_left(s, n, picked, teff, rows_grid, counts):  # type: ignore[no-untyp
         for p in range(n):
             if picked[p, 0] != s:
                 continue
-            reach = OVERLAP * (teff[k] + picked[p, 2])
-            first, stop = steps_near(rows_grid[k, s, 0], rows_grid[k, s, 1], counts[k, s], picked[p, 1], reach)
+            reach = overlap * (teff[k] + picked[p, 2])
+            first, stop = steps_near(
+                rows_grid[k, s, 0], rows_grid[k, s, 1], counts[k, s], picked[p, 1], reach
+            )
             at = m
             while at > 0 and ends[at - 1, 0] > first:
                 ends[at, 0], ends[at, 1] = ends[at - 1, 0], ends[at - 1, 1]

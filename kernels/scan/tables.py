@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skytrawl.errors import ParameterError
+from skytrawl.kernels.scan.templates import Template
+from skytrawl.kernels.scan.templates import bank as templates_of
 from skytrawl.kernels.scan.types import ScanGrid
 
 DEGREE = 6
@@ -55,7 +56,7 @@ class Bank(NamedTuple):
     reach: float
 
 
-def make_bank(bank: Sequence[str], grid: ScanGrid) -> Bank:
+def make_bank(bank: Sequence[str | Template], grid: ScanGrid) -> Bank:
     """Tables of a bank on a grid, kept for the next call.
 
     Raises
@@ -63,17 +64,17 @@ def make_bank(bank: Sequence[str], grid: ScanGrid) -> Bank:
     ParameterError
         For an empty bank or an unknown template.
     """
-    if isinstance(bank, str) or not bank:
-        raise ParameterError(f"bank is {bank!r}: give a sequence of names of templates")
-    return _make_bank(tuple(bank), grid.dt0_coeff, grid.teff_coeff)
+    return _make_bank(
+        templates_of([bank] if isinstance(bank, str) else bank), grid.dt0_coeff, grid.teff_coeff
+    )
 
 
 @lru_cache(maxsize=32)
-def _make_bank(names: tuple[str, ...], step: float, coeff: float) -> Bank:
+def _make_bank(bank: tuple[Template, ...], step: float, coeff: float) -> Bank:
     from skytrawl.kernels.scan.calls import address_of, values
 
     longest = int(2 * coeff / step) + 2
-    n = len(names)
+    n = len(bank)
     coef = np.zeros((n, LENGTHS, DEGREE + 1, WIDTH))
     square = np.zeros_like(coef)
     error = np.full(n, np.inf)
@@ -81,23 +82,27 @@ def _make_bank(names: tuple[str, ...], step: float, coeff: float) -> Bank:
     middle, reach = coeff - step / 2, step / 2 * (1 + SLACK)
     nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
     checks = np.linspace(-1, 1, 65)
-    for t, name in enumerate(names):
+    for t, template in enumerate(bank):
         fine = np.linspace(-coeff, coeff, 4097)
-        at = values(name, fine)
+        at = values(template, fine)
         largest[t], slope[t] = np.abs(at).max(), np.abs(np.diff(at)).max() / (fine[1] - fine[0])
         if longest > WIDTH:
             continue
         steps = middle - step * np.arange(longest)
         worst = 0.0
         for power, table in ((1, coef), (2, square)):
-            samples = values(name, steps + reach * nodes[:, None]) ** power
+            samples = values(template, steps + reach * nodes[:, None]) ** power
             # The polynomial through Chebyshev nodes, in powers of phi: harmless at this degree.
             powers = np.linalg.solve(np.vander(nodes, increasing=True), samples)
             fitted = np.polynomial.polynomial.polyval(checks, powers).T
-            worst = max(worst, np.abs(fitted - values(name, steps + reach * checks[:, None]) ** power).max())
+            worst = max(
+                worst, np.abs(fitted - values(template, steps + reach * checks[:, None]) ** power).max()
+            )
             for v in range(LENGTHS):
                 table[t, v, :, : longest - v] = powers[:, : longest - v]
         if worst <= WORST:
             error[t] = 1.5 * worst + 1e-15
-    address = np.array([address_of(name) for name in names], np.int64)
-    return Bank(names, address, coef, square, error, largest, slope, longest, middle, reach)
+    address = np.array([address_of(template) for template in bank], np.int64)
+    return Bank(
+        tuple(t.name for t in bank), address, coef, square, error, largest, slope, longest, middle, reach
+    )
