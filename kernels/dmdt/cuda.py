@@ -8,11 +8,12 @@ item. The device prepares nothing: block, guides and compiled reference are the 
 
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skytrawl.kernels.device import CupyLauncher, Launcher
 from skytrawl.kernels.dmdt.compiled import FRACTION_BITS, CompiledReference
 from skytrawl.kernels.dmdt.cpu_score import NO_PAIR
 from skytrawl.kernels.dmdt.gauss import HALF, REACH, normal_table
@@ -21,8 +22,6 @@ from skytrawl.kernels.dmdt.types import PairableBlock
 
 __all__ = ["accumulate", "count_maps", "gaussian_maps", "score"]
 
-# Without contraction into fused multiply-adds every expression rounds as on the CPU.
-COMPILE_OPTIONS = ("--std=c++17", "--fmad=false")
 KERNELS = ("dmdt_count_maps", "dmdt_accumulate", "dmdt_gaussian_maps", "dmdt_score")
 
 WARP, BLOCK = 32, 256
@@ -31,61 +30,15 @@ TILE_PAIRS = 1 << 20  # combinations above which an item is cut
 SHARED_BYTES = 48 * 1024  # what every device grants without asking
 
 
-class Launcher(Protocol):
-    """What the host side needs of a device."""
-
-    def put(self, array: NDArray[Any]) -> Any:
-        """Copy an array to the device."""
-
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array of zeros on the device."""
-
-    def get(self, array: Any) -> NDArray[Any]:
-        """Copy an array back."""
-
-    def launch(
-        self, name: str, n_blocks: int, n_threads: int, shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Launch a kernel of `dmdt.cu`; the arguments are device arrays and NumPy scalars."""
-
-
 def source() -> str:
     """Return the CUDA source."""
     return files("skytrawl.kernels.dmdt").joinpath("dmdt.cu").read_text()
 
 
-class CupyLauncher:  # pragma: no cover - needs a CUDA device; the tests marked gpu run it
-    """The current CUDA device, through CuPy."""
-
-    def __init__(self) -> None:
-        import cupy
-
-        self.cupy = cupy
-        self.module = cupy.RawModule(code=source(), options=COMPILE_OPTIONS)
-
-    def put(self, array: NDArray[Any]) -> Any:
-        """Copy an array to the device."""
-        return self.cupy.asarray(array)
-
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array of zeros on the device."""
-        return self.cupy.zeros(shape, dtype)
-
-    def get(self, array: Any) -> NDArray[Any]:
-        """Copy an array back."""
-        return np.asarray(self.cupy.asnumpy(array))
-
-    def launch(
-        self, name: str, n_blocks: int, n_threads: int, shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Launch a kernel of `dmdt.cu`."""
-        self.module.get_function(name)((n_blocks,), (n_threads,), arguments, shared_mem=shared)
-
-
 @cache
 def launcher() -> Launcher:  # pragma: no cover - needs a CUDA device
     """Return the launcher of this process; the source is compiled once."""
-    return CupyLauncher()
+    return CupyLauncher(source())
 
 
 def work_items(block: PairableBlock, slot: NDArray[np.int64]) -> NDArray[np.int64]:

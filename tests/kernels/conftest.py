@@ -4,6 +4,8 @@ import ctypes
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def make_reference(grid, keys=KEYS, seed=1, floor=None):
 
 
 class ShimLauncher:
-    """Runs dmdt.cu on the CPU: one thread per CUDA thread, with the block sizes asked for."""
+    """Runs a CUDA source on the CPU: one thread per CUDA thread, with the block sizes asked for."""
 
     def __init__(self, library: Path) -> None:
         self.library = ctypes.CDLL(str(library))
@@ -115,27 +117,29 @@ class ShimLauncher:
         getattr(self.library, f"shim_{name}")(n_blocks, self.threads or n_threads, slots)
 
 
-@pytest.fixture(scope="session")
-def shim_library(tmp_path_factory) -> Path:
+def build_shim(folder: Path, code: str, name: str, launch: str) -> Path:
+    """Compile a CUDA source for the CPU: `name` is what `launch` includes it as."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("the CPU shim of the CUDA source needs g++ >= 11")
-    out = tmp_path_factory.mktemp("shim") / "dmdt.so"
-    source = tmp_path_factory.mktemp("source")
-    (source / "dmdt.cu").write_text(cuda.source())
+    (folder / name).write_text(code)
+    out = folder / "shim.so"
+    options = ["-std=c++20", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-pthread", f"-I{folder}"]
     command = [
         compiler,
-        "-std=c++20",
-        "-O2",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        "-pthread",
-        f"-I{source}",
+        *options,
+        f"-I{HERE / 'cuda_shim'}",
+        str(HERE / "cuda_shim" / launch),
+        "-o",
+        str(out),
     ]
-    command += [f"-I{HERE / 'cuda_shim'}", str(HERE / "cuda_shim" / "launch.cpp"), "-o", str(out)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return out
+
+
+@pytest.fixture(scope="session")
+def shim_library(tmp_path_factory) -> Path:
+    return build_shim(tmp_path_factory.mktemp("shim"), cuda.source(), "dmdt.cu", "launch.cpp")
 
 
 @pytest.fixture
@@ -144,6 +148,17 @@ def shim(shim_library, monkeypatch) -> ShimLauncher:
     launcher = ShimLauncher(shim_library)
     monkeypatch.setattr(cuda, "launcher", lambda: launcher)
     monkeypatch.setattr(dmdt, "resolve", lambda backend: "cuda" if backend == "cuda" else "cpu")
+    return launcher
+
+
+@pytest.fixture(scope="session")
+def scan_shims(tmp_path_factory) -> Callable[[str], ShimLauncher]:
+    """Compiles the source of each bank once, and returns its launcher."""
+
+    @cache
+    def launcher(code: str) -> ShimLauncher:
+        return ShimLauncher(build_shim(tmp_path_factory.mktemp("scan"), code, "scan.cu", "launch_scan.cpp"))
+
     return launcher
 
 

@@ -1,0 +1,7 @@
+#include "entries.hpp"
+#include "scan.cu"
+
+ENTRY(scan_grid)
+ENTRY(scan_chosen)
+ENTRY(scan_median)
+ENTRY(scan_peaks)
