@@ -14,8 +14,9 @@ from skytrawl.kernels.lens.types import AT_BOUND, NOT_CONVERGED, OK, FitOptions
 from skytrawl.kernels.lens.vbm_model import LOG_RHO, Model
 
 _MOST_DAMPING = 1e12
-# A fit that cannot be bettered has converged if its linear model promises less.
-_NEGLIGIBLE = 1e-4
+# A fit that cannot be bettered has converged if its linear model promises less; the table of finite sources
+# has kinks, at which chi-square is rough.
+_NEGLIGIBLE, _ROUGH = 1e-4, 0.1
 
 
 class Rows(NamedTuple):
@@ -191,7 +192,8 @@ def solve(
             damping *= 8.0
         if lower is None:
             promised = -float(gradient @ np.linalg.lstsq(hessian, -gradient, rcond=1e-12)[0])
-            status = OK if promised < _NEGLIGIBLE or limits.touched(x) else NOT_CONVERGED
+            near = promised < (_ROUGH if model.kind.source else _NEGLIGIBLE)
+            status = OK if near or limits.touched(x) else NOT_CONVERGED
             break
         gain = chi2 - float(lower.chi2.sum())
         x, lines, chi2 = tried, lower, chi2 - gain
