@@ -25,7 +25,7 @@ from skytrawl.kernels.scan.types import ScanGrid, ScanResult
 
 __all__ = ["scan"]
 
-KERNELS = ("scan_grid", "scan_chosen", "scan_median", "scan_peaks")
+KERNELS = ("scan_grid", "scan_median", "scan_peaks")
 
 WARP, BLOCK, GRID_BLOCK = 32, 256, 128
 # Rows a window from which a warp shares a point.
@@ -107,25 +107,31 @@ def scan(
     return ScanResult(top, extreme, noise, *(np.ascontiguousarray(column) for column in sizes.T))
 
 
-def _blocks(n_threads: int) -> int:
-    return -(-n_threads // GRID_BLOCK)
-
-
 def _fit_points(on: Launcher, sky: tuple[Any, ...], work: Layout) -> tuple[Any, Any]:
     """Fit all points; returns the workspace: the gain of each, and the run that it belongs to."""
     points = int(work.bounds[-1])
     value, run_of = on.zeros((points,), np.float64), on.zeros((points,), np.int32)
+    runs, none = on.put(work.runs), on.zeros((2,), np.int64)
     lengths = np.diff(np.append(work.runs[:, 3], points))
     large = work.rows_a_window >= LARGE_WINDOW
     for which, lanes in ((np.flatnonzero(large), WARP), (np.flatnonzero(~large), 1)):
         if len(which):
-            first = np.append(0, np.cumsum(lengths[which]))
-            arguments = (
-                *sky, on.put(work.runs), on.put(which), on.put(first), np.int64(len(which)), np.int32(lanes),
-                value, run_of,
-            )  # fmt: skip
-            on.launch("scan_grid", _blocks(int(first[-1]) * lanes), GRID_BLOCK, 0, arguments)
+            _fit_runs(on, (*sky, runs), which, lengths[which], lanes, (value, run_of, none, np.int32(0)))
     return value, run_of
+
+
+def _fit_runs(
+    on: Launcher,
+    there: tuple[Any, ...],
+    which: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    lanes: int,
+    outputs: tuple[Any, ...],
+) -> None:
+    """Launch `scan_grid` for some runs, with so many threads a point."""
+    first = np.append(0, np.cumsum(lengths))
+    arguments = (*there, on.put(which), on.put(first), np.int64(len(which)), np.int32(lanes), *outputs)
+    on.launch("scan_grid", -(-int(first[-1]) * lanes // GRID_BLOCK), GRID_BLOCK, 0, arguments)
 
 
 def _noise(on: Launcher, value: Any, work: Layout, grid: ScanGrid) -> NDArray[np.float64]:
@@ -134,6 +140,16 @@ def _noise(on: Launcher, value: Any, work: Layout, grid: ScanGrid) -> NDArray[np
     median, count = on.zeros(shape, np.float64), on.zeros(shape, np.int64)
     on.launch("scan_median", shape[0] * shape[1], BLOCK, 0, (value, on.put(work.bounds), median, count))
     return noise_levels(on.get(median), on.get(count), grid.dt0_coeff, grid.teff_coeff)
+
+
+def _details(on: Launcher, sky: tuple[Any, ...], points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Template and rows in the windows of some points (season, scale, step)."""
+    n = len(points)
+    runs = np.column_stack([points, np.arange(n)])
+    detail = on.zeros((n, 2), np.int64)
+    outputs = (on.zeros((1,), np.float64), on.zeros((1,), np.int32), detail, np.int32(1))
+    _fit_runs(on, (*sky, on.put(runs)), np.arange(n), np.ones(n, np.int64), WARP, outputs)
+    return on.get(detail)
 
 
 def _scan_batch(on: Launcher, work: Layout, grid: ScanGrid, k: int) -> tuple[NDArray[Any], ...]:
@@ -152,11 +168,8 @@ def _scan_batch(on: Launcher, work: Layout, grid: ScanGrid, k: int) -> tuple[NDA
     teff, delta = np.array(grid.teff), np.ascontiguousarray(work.rows_grid[..., 1])
     base, half = np.ascontiguousarray(work.rows_grid[0, :, 0]), np.ascontiguousarray(work.rows_grid[:, 0, 2])
     rows = (work.tau, work.flux, work.weight, work.pieces, work.season_piece)
-    sky = (
-        *(on.put(x) for x in (*rows, base, delta, half, teff)),
-        np.int64(n_seasons),
-        np.int64(grid.min_points),
-    )
+    numbers = (np.int64(n_seasons), np.int64(grid.min_points))
+    sky = (*(on.put(x) for x in (*rows, base, delta, half, teff)), *numbers)
     value, run_of = _fit_points(on, sky, work)
     noise = _noise(on, value, work, grid)
     places, values = on.zeros((n_seasons, k + 2), np.int64), on.zeros((n_seasons, k + 2), np.float64)
@@ -170,33 +183,20 @@ def _scan_batch(on: Launcher, work: Layout, grid: ScanGrid, k: int) -> tuple[NDA
     place, gain = on.get(places), on.get(values)
     run = work.runs[np.maximum(np.searchsorted(work.runs[:, 3], place, side="right") - 1, 0)]
     scale, step = np.where(place < 0, -1, run[..., 1]), run[..., 2] + place - run[..., 3]
-    step_length = delta[scale, np.arange(n_seasons)[:, np.newaxis]]
-    on_clock = base[:, np.newaxis] + step * step_length
+    since = step * delta[scale, np.arange(n_seasons)[:, np.newaxis]]
     season, rank = np.full((2, n_objects, k + 2), -1)
     merge_clusters(
-        work.object_season,
-        scale,
-        on_clock,
-        gain,
-        teff,
-        work.rows_grid,
-        work.counts,
-        grid.overlap,
-        season[:, :k],
-        rank[:, :k],
-    )
+        work.object_season, scale, base[:, np.newaxis] + since, gain, teff, work.rows_grid, work.counts,
+        grid.overlap, season[:, :k], rank[:, :k],
+    )  # fmt: skip
     merge_extremes(work.object_season, scale, gain, noise, season[:, k:], rank[:, k:])
     found = season >= 0
-    at = (season[found], rank[found])
-    points = np.stack([at[0], scale[at], step[at]], axis=1)
-    if len(points):
-        fitted = on.zeros((len(points), 2), np.int64)
-        arguments = (*sky, on.put(points), np.int64(len(points)), fitted)
-        on.launch("scan_chosen", _blocks(len(points) * WARP), GRID_BLOCK, 0, arguments)
-        template, n_window = on.get(fitted).T
-        own = at[0] - work.object_season[np.nonzero(found)[0]]
-        sign = np.where(gain[at] > 0, 1, -1)
-        number[found] = np.stack([own, scale[at], step[at], template, sign, n_window], axis=1)
-        t0[found] = work.start[at[0]] + step[at] * step_length[at]
-        dchi2[found] = np.abs(gain[at])
+    if found.any():
+        at = (season[found], rank[found])
+        detail = _details(on, sky, np.stack([at[0], scale[at], step[at]], axis=1))
+        number[found, 0] = at[0] - work.object_season[np.nonzero(found)[0]]
+        number[found, 1], number[found, 2] = scale[at], step[at]
+        number[found, 3], number[found, 5] = detail.T
+        number[found, 4] = np.where(gain[at] > 0, 1, -1)
+        t0[found], dchi2[found] = work.start[at[0]] + since[at], np.abs(gain[at])
     return number, t0, dchi2, noise, sizes

@@ -123,53 +123,38 @@ __device__ __forceinline__ Gain fit(const Sky& sky, i64 season, i64 scale, doubl
     return best;
 }
 
-// Fit the points of some runs: run which[j] has the points first[j] .. first[j + 1] - 1 of this launch.
+// Fit the points of some runs: run which[j] has the points first[j] .. first[j + 1] - 1 of this launch. Each
+// fills its place of value and run_of or, where `detailed`, of detail: template and rows in the windows.
 extern "C" __global__ void __launch_bounds__(GRID_BLOCK)
     scan_grid(const double* __restrict__ tau, const double* __restrict__ flux, const double* __restrict__ weight,
               const i64* __restrict__ pieces, const i64* __restrict__ season_piece, const double* __restrict__ base,
               const double* __restrict__ delta, const double* __restrict__ half, const double* __restrict__ teff,
               i64 n_seasons, i64 min_points, const i64* __restrict__ runs, const i64* __restrict__ which,
               const i64* __restrict__ first, i64 n_runs, int lanes, double* __restrict__ value,
-              int* __restrict__ run_of) {
+              int* __restrict__ run_of, i64* __restrict__ detail, int detailed) {
     __shared__ double shared[GRID_BLOCK / WARP * SUMS * (WARP + 1)];
     const Sky sky = {tau, flux, weight, pieces, season_piece, base, delta, half, teff, n_seasons, min_points};
-    const i64 point = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
-    if (point >= first[n_runs]) return;
-    i64 low = 0, high = n_runs - 1;  // the last run that begins at or before the point
-    while (low < high) {
-        const i64 middle = (low + high + 1) / 2;
-        if (first[middle] <= point) low = middle;
-        else high = middle - 1;
-    }
-    const i64 r = which[low];
-    const i64* run = runs + r * RUN;
-    const i64 k = point - first[low];
     const int lane = threadIdx.x % lanes;
-    const Gain gain = fit(sky, run[0], run[1], t0_of(sky, run[0], run[1], run[2] + k), lane, lanes,
-                          shared + threadIdx.x / WARP * SUMS * (WARP + 1));
-    if (lane == 0) {
-        value[run[3] + k] = gain.value;
-        run_of[run[3] + k] = (int)r;
-    }
-}
-
-// Template and rows of chosen points, a warp each: of[c] = season, scale, step; out[c] = template, rows.
-extern "C" __global__ void __launch_bounds__(GRID_BLOCK)
-    scan_chosen(const double* __restrict__ tau, const double* __restrict__ flux, const double* __restrict__ weight,
-                const i64* __restrict__ pieces, const i64* __restrict__ season_piece,
-                const double* __restrict__ base, const double* __restrict__ delta, const double* __restrict__ half,
-                const double* __restrict__ teff, i64 n_seasons, i64 min_points, const i64* __restrict__ of, i64 n,
-                i64* __restrict__ out) {
-    __shared__ double shared[GRID_BLOCK / WARP * SUMS * (WARP + 1)];
-    const Sky sky = {tau, flux, weight, pieces, season_piece, base, delta, half, teff, n_seasons, min_points};
-    const i64 c = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
-    if (c >= n) return;
-    const i64* point = of + 3 * c;
-    const Gain gain = fit(sky, point[0], point[1], t0_of(sky, point[0], point[1], point[2]), threadIdx.x % WARP,
-                          WARP, shared + threadIdx.x / WARP * SUMS * (WARP + 1));
-    if (threadIdx.x % WARP == 0) {
-        out[2 * c] = gain.which;
-        out[2 * c + 1] = gain.n_window;
+    const i64 stride = i64(gridDim.x) * blockDim.x / lanes;
+    for (i64 point = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / lanes; point < first[n_runs]; point += stride) {
+        i64 low = 0, high = n_runs - 1;  // the last run that begins at or before the point
+        while (low < high) {
+            const i64 middle = (low + high + 1) / 2;
+            if (first[middle] <= point) low = middle;
+            else high = middle - 1;
+        }
+        const i64 r = which[low], k = point - first[low];
+        const i64* run = runs + r * RUN;
+        const Gain gain = fit(sky, run[0], run[1], t0_of(sky, run[0], run[1], run[2] + k), lane, lanes,
+                              shared + threadIdx.x / WARP * SUMS * (WARP + 1));
+        if (lane > 0) continue;
+        if (detailed) {
+            detail[2 * (run[3] + k)] = gain.which;
+            detail[2 * (run[3] + k) + 1] = gain.n_window;
+        } else {
+            value[run[3] + k] = gain.value;
+            run_of[run[3] + k] = (int)r;
+        }
     }
 }
 

@@ -2,6 +2,5 @@
 #include "scan.cu"
 
 ENTRY(scan_grid)
-ENTRY(scan_chosen)
 ENTRY(scan_median)
 ENTRY(scan_peaks)
