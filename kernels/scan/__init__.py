@@ -45,10 +45,10 @@ def scan(
 
         dchi2 = sum over the data sets of C^2 / V,  C = Sxy - Sx Sy / Sw,  V = Sxx - Sx^2 / Sw
 
-    which is the gain in chi-square over a constant. The template with the largest sum counts, the later one of
-    equal ones. Clusters are taken greedily in each season: the largest dchi2 (the first of equal ones in the
-    order teff, t0), without what lies nearer than 3 (teff + teff_max), until fewer than 3 grid points are left.
-    Values that agree to 1e-11 are equal, and below 1e-12 is nothing.
+    which is the gain in chi-square over a constant. The template with the largest sum counts, the later one
+    of equal ones. Clusters are taken greedily in each season: the largest dchi2 (the first of equal ones in
+    the order teff, t0), without what lies nearer than 3 (teff + teff_max), until fewer than 3 grid points are
+    left. Values that agree to 1e-11 are equal, and below 1e-12 is nothing.
 
     On the CPU most points are computed with polynomials in place of the template, and whatever could be the
     largest within their error is fitted anew, so that what is returned is exact and no candidate is missed.
@@ -103,14 +103,14 @@ def diagnose(
     sigma : float
         Rows with a gain above sigma^2 contribute; data sets with a rescaled dchi2 above sigma^2 coincide.
     source_flux : float64[n_sets], optional
-        Source flux of each data set, in the unit of its flux, in which amplitudes are compared; data sets with
-        NaN or 0 are left out of that comparison.
+        Source flux of each data set, in the unit of its flux, in which amplitudes are compared; data sets
+        with NaN or 0 are left out of that comparison.
 
     Returns
     -------
     Diagnostics
-        0 where there is no candidate, NaN for `achromatic_chi2`. Pairs and runs do not go from one data set to
-        the next. Always computed on the CPU.
+        0 where there is no candidate, NaN for `achromatic_chi2`. Pairs and runs do not go from one data set
+        to the next. Always computed on the CPU.
 
     Raises
     ------
@@ -125,9 +125,9 @@ def diagnose(
 def outside_scale(curves: Curves, grid: ScanGrid, candidates: Candidates) -> NDArray[np.float64]:
     """Chi-square per degree of freedom of each data set outside the window of each candidate.
 
-    ``k^2 = sum w (y - mean)^2 / (n - 1)`` over the n rows of all seasons that are not in the window, mean their
-    weighted mean, ``w = 1 / error^2``; 1 with fewer than 10 such rows, and where they are all equal. Errors
-    times k describe the scatter that the data set really has.
+    ``k^2 = sum w (y - mean)^2 / (n - 1)`` over the n rows of all seasons that are not in the window, mean
+    their weighted mean, ``w = 1 / error^2``; 1 with fewer than 10 such rows, and where they are all equal.
+    Errors times k describe the scatter that the data set really has.
 
     Parameters
     ----------
@@ -153,8 +153,8 @@ def outside_scale(curves: Curves, grid: ScanGrid, candidates: Candidates) -> NDA
 def workspace_bytes(n_rows: int, grid: ScanGrid, days: float | None = None, n_templates: int = 2) -> int:
     """Most memory that a scan on the CPU takes beside its input and its result.
 
-    It is bounded by the largest object, whatever its times: a filled grid point holds `min_points` rows, and a row
-    lies in ``2 teff_coeff / dt0_coeff`` windows of a teff.
+    It is bounded by the largest object, whatever its times: a filled grid point holds `min_points` rows, and
+    a row lies in ``2 teff_coeff / dt0_coeff`` windows of a teff.
 
     Parameters
     ----------

@@ -3,15 +3,21 @@
 import numpy as np
 
 from skytrawl.kernels.jit import njit
-from skytrawl.kernels.scan.exact import NOTHING, fit_point
+from skytrawl.kernels.scan.fill import fill_scale
 from skytrawl.kernels.scan.peaks import (
-    BINS, BLOCK, LEAST, find_best, median_size, noise_of, points_left, remove, steps_near, summarise,
-)  # fmt: skip
-from skytrawl.kernels.scan.screen import (
-    CHUNK, HUGE, PAD, STRIDE, edges, first_above, gains, phases, ranges_of, slide, spread, spread_called,
-)  # fmt: skip
-from skytrawl.kernels.scan.seasons import grid_row, merge_ranges, season_bounds
-from skytrawl.kernels.scan.tables import LENGTHS, WORST
+    BINS,
+    BLOCK,
+    LEAST,
+    find_best,
+    median_size,
+    noise_of,
+    points_left,
+    remove,
+    steps_near,
+    summarise,
+)
+from skytrawl.kernels.scan.screen import CHUNK, STRIDE
+from skytrawl.kernels.scan.seasons import grid_row, season_bounds
 
 # Keeps a sum of weights above 0, however unlike the errors of a data set are.
 LIGHTEST = 1e-200
@@ -21,8 +27,9 @@ LIGHTEST = 1e-200
 def normalise(time, flux, error, sets, starts, bounds, as_original, tau, w, y):  # type: ignore[no-untyped-def]
     """Times on the clock of their season, weights and fluxes in units of about the smallest error.
 
-    The unit is a power of two, so that no digit changes and neither weights nor their products leave the range
-    of numbers. Fluxes are counted from the weighted mean of their data set and season; constant ones are 0.
+    The unit is a power of two, so that no digit changes and neither weights nor their products leave the
+    range of numbers. Fluxes are counted from the weighted mean of their data set and season; constant ones
+    are 0.
     """
     for d in range(bounds.shape[0]):
         a, b = sets[d], sets[d + 1]
@@ -72,124 +79,61 @@ def rows_of_grid(starts, ends, teff, dt0_coeff, teff_coeff, as_original, rows_gr
 
 
 @njit()
-def fill_range(  # type: ignore[no-untyped-def]
-    r0, r1, s, base, delta, half, teff, extra, tau, w, y, bounds, ja, jb, phi, bank, fast, min_points, scratch, x,
-    values, doubts, offset,
+def _pick_clusters(  # type: ignore[no-untyped-def]
+    values, doubts, bump, dip, block_first, object_, grid, runs, run_length, row_run, starts, counts, overlap,
+    number, t0_out, dchi2_out, best, place, x,
 ):  # fmt: skip
-    """Dchi2 of the t0 r0:r1 of a row of the grid, stored from `offset` on."""
-    address, coef, error, largest, slope, longest, width = bank
-    acc, plain, inside, older, total, signed, doubt = scratch
-    n_templates = len(address)
-    for j0 in range(r0, r1, CHUNK):
-        j1 = min(j0 + CHUNK, r1)
-        n = j1 - j0
-        total[:, :n] = 0.0
-        signed[:, :n] = 0.0
-        doubt[:, :n] = 0.0
-        for d in range(bounds.shape[0]):
-            a, b = bounds[d, s], bounds[d, s + 1]
-            lo, hi = a + first_above(jb[a:b], j0), a + first_above(ja[a:b], j1 - 0.5)
-            if hi - lo < min_points:
-                continue
-            slide(lo, hi, j0, j1, ja, jb, w, y, older, plain, inside)
-            for t in range(n_templates):
-                for q in range(3):
-                    acc[q * STRIDE + PAD - width : q * STRIDE + PAD + n + width] = 0.0
-                if fast and np.isfinite(error[t]):
-                    spread(lo, hi, j0, ja, jb, phi, w, y, coef[t], longest, width, acc)
-                    e = error[t] + slope[t] * extra
-                else:
-                    spread_called(lo, hi, j0, j1, ja, jb, tau, w, y, base, delta, teff, address[t], acc)
-                    e = 0.0
-                gains(n, plain, inside, min_points, acc, e, largest[t], total[t], signed[t], doubt[t])
-        factor = bounds.shape[0]
-        for i in range(n):
-            best, off, way = 0.0, 0.0, 0.0
-            for t in range(n_templates):
-                if total[t, i] >= best:
-                    best, way = total[t, i], signed[t, i]
-                off = max(off, doubt[t, i])
-            if off < HUGE and best < HUGE:
-                off = np.sqrt(factor * off) + 1.2e-7 * best
-            else:
-                t0 = base + (j0 + i) * delta
-                best, _, sign, _ = fit_point(tau, w, y, bounds, s, t0, half, teff, min_points, address, x)
-                best, way, off = min(best, HUGE), float(sign), 1.2e-7 * best
-            k = offset + j0 - r0 + i
-            if best <= NOTHING and best + off <= NOTHING:
-                best = off = 0.0
-            values[k] = best if way > 0.0 else -best
-            doubts[k] = min(off, HUGE)
-
-
-@njit()
-def fill_scale(  # type: ignore[no-untyped-def]
-    k, teff, rows_grid, counts, dt0_coeff, tau, w, y, bounds, min_points, bank, middle, reach, scratch, x, ja, jb,
-    phi, ranges, values, doubts, offset, runs, run_length, row_run, n_runs,
-):  # fmt: skip
-    """All rows of one teff. Returns the end of the stored values and runs."""
-    address, coef, error, largest, slope, longest, width = bank
-    run_offset, run_season, run_scale, run_first = runs
-    one, other, joined = ranges
-    for s in range(bounds.shape[1] - 1):
-        row_run[k, s] = n_runs
-        base, delta, half = rows_grid[k, s, 0], rows_grid[k, s, 1], rows_grid[k, s, 2]
-        count = counts[k, s]
-        if count == 0 or half <= 0.0:
-            continue
-        n_ranges, shortest, most, farthest = 0, np.inf, 0.0, 0.0
-        for d in range(bounds.shape[0]):
-            a, b = bounds[d, s], bounds[d, s + 1]
-            if b - a < min_points:
-                continue
-            edges(tau[a:b], base, delta, half, 1.0 / delta, ja[a:b], jb[a:b])
-            n_one = ranges_of(ja[a:b], jb[a:b], count, min_points, one)
-            if n_one == 0:
-                continue
-            phases(tau[a:b], ja[a:b], base, delta, teff, middle, reach, phi[a:b])
-            for i in range(a, b):
-                shortest, most = min(shortest, jb[i] - ja[i]), max(most, jb[i] - ja[i])
-                farthest = max(farthest, abs(phi[i]))
-            n_ranges = merge_ranges(one, n_one, other, n_ranges, joined)
-            one, other, joined = one, joined, other
-        if n_ranges == 0:
-            continue
-        # What the polynomials do not know: a step rounded to the digits of the times, times so rounded.
-        extra = (longest * abs(delta - dt0_coeff * teff) + 4e-16 * abs(tau[bounds[0, s + 1] - 1])) / teff
-        fast = most <= longest and shortest > longest - LENGTHS and farthest <= 1.0 + 1e-6 and extra < WORST
-        for r in range(n_ranges):
-            r0, r1 = other[r, 0], other[r, 1]
-            run_offset[n_runs], run_season[n_runs], run_scale[n_runs], run_first[n_runs] = offset, s, k, r0
-            run_length[n_runs] = r1 - r0
-            n_runs += 1
-            fill_range(
-                r0, r1, s, base, delta, half, teff, extra, tau, w, y, bounds, ja, jb, phi, bank, fast, min_points,
-                scratch, x, values, doubts, offset,
-            )  # fmt: skip
-            offset += r1 - r0
-    row_run[k, bounds.shape[1] - 1] = n_runs
-    return offset, n_runs
+    """Greedy clusters of all seasons of one object at once: those of one season leave the others alone."""
+    rows_grid, teff = object_[4], grid[0]
+    k_best = len(number) - 2
+    picked, reach_of, equal = np.empty((k_best, 3)), np.empty(len(teff)), np.ones(len(teff))
+    removed = np.zeros(len(starts), np.int64)
+    for p in range(k_best):
+        find_best(0, equal, values, doubts, bump, dip, block_first, object_, grid, runs, best, place, x)
+        if not best[0] > 0.0:
+            break
+        s, k = place[0], place[1]
+        delta = rows_grid[k, s, 1]
+        number[p] = place
+        dchi2_out[p], t0_out[p] = best[1], starts[s] + place[2] * delta
+        on_clock = rows_grid[k, s, 0] + place[2] * delta
+        picked[p, 0], picked[p, 1], picked[p, 2] = s, on_clock, teff[k]
+        for q in range(len(teff)):
+            reach_of[q] = overlap * (teff[q] + teff[k])
+            first, stop = steps_near(
+                rows_grid[q, s, 0], rows_grid[q, s, 1], counts[q, s], on_clock, reach_of[q]
+            )
+            removed[s] += stop - first
+        # Counted exactly only where the neighbourhoods, some of them counted twice, come near the whole.
+        near = removed[s] > counts[:, s].sum() - LEAST
+        if near and points_left(s, p + 1, picked, teff, rows_grid, counts, overlap) < LEAST:
+            reach_of[:] = np.inf
+        remove(
+            s, on_clock, reach_of, values, doubts, bump, dip, row_run, runs, run_length, rows_grid, counts
+        )  # fmt: skip
 
 
 @njit()
 def scan_block(  # type: ignore[no-untyped-def]
-    time, flux, error, rows, sets, teff, gap, dt0_coeff, teff_coeff, min_points, overlap, as_original, k_best, bank, middle,
-    reach, number, t0_out, dchi2_out, noise_out, sizes,
+    time, flux, error, rows, sets, teff, gap, dt0_coeff, teff_coeff, min_points, overlap, as_original, k_best,
+    bank, middle, reach, number, t0_out, dchi2_out, noise_out, sizes,
 ):  # fmt: skip
     """Scan every object of a block.
 
     Parameters
     ----------
-    bank : (address, coef, error, largest, slope, longest, width)
-        See `tables.Bank`; `coef` is flat for each template, `width` the steps that are computed.
+    bank : (address, coef, square, error, largest, slope, longest, width)
+        See `tables.Bank`; `coef` and `square` are flat for each template, `width` the steps that are
+        computed.
     number : int64[n_objects, k_best + 2, 6], written
-        Season, scale, step, template, sign, rows in the window of the clusters, the best bump and the best dip.
+        Season, scale, step, template, sign, rows in the window of the clusters, the best bump and the best
+        dip.
     t0_out, dchi2_out : float64[n_objects, k_best + 2], written
     noise_out : float64[n_objects, n_teff], written
     sizes : int64[n_objects, 3], written: seasons, grid points, filled grid points
     """
     n_teff, n_templates = len(teff), len(bank[0])
-    longest = bank[5]
+    longest = bank[6]
     most = 0
     for o in range(len(sets) - 1):
         most = max(most, rows[sets[o + 1]] - rows[sets[o]])
@@ -201,15 +145,13 @@ def scan_block(  # type: ignore[no-untyped-def]
         np.empty((most + 1, 2), np.int64),
     )
     scratch = (
-        np.empty(3 * STRIDE), np.empty((3, CHUNK)), np.empty(CHUNK, np.int64), np.empty((most, 3)),
-        np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)),
+        np.empty(3 * STRIDE * n_templates), np.empty((3, CHUNK)), np.empty(CHUNK, np.int64), np.empty((most,
+        3)), np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)), np.empty((n_templates, CHUNK)),
     )  # fmt: skip
     values, doubts, few = np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
     bump, dip = np.empty(0, np.float32), np.empty(0, np.float32)
     bins = np.empty(BINS, np.int64)
-    best, place, equal = np.empty(2), np.empty(6, np.int64), np.ones(n_teff)
-    picked = np.empty((k_best, 3))
-    reach_of = np.empty(n_teff)
+    best, place = np.empty(2), np.empty(6, np.int64)
     number[:], t0_out[:], dchi2_out[:], noise_out[:], sizes[:] = 0, np.nan, np.nan, 1.0, 0
     number[:, :, :4] = -1
     for o in range(len(sets) - 1):
@@ -254,8 +196,8 @@ def scan_block(  # type: ignore[no-untyped-def]
         for k in range(n_teff):
             begin = offset
             offset, n_runs = fill_scale(
-                k, teff[k], rows_grid, counts, dt0_coeff, tau, w, y, bounds, min_points, bank, middle, reach, scratch,
-                x, ja, jb, phi, ranges, values, doubts, offset, runs, run_length, row_run, n_runs,
+                k, teff[k], rows_grid, counts, dt0_coeff, tau, w, y, bounds, min_points, bank, middle, reach,
+                scratch, x, ja, jb, phi, ranges, values, doubts, offset, runs, run_length, row_run, n_runs,
             )  # fmt: skip
             sizes[o, 2] += offset - begin
             median, n = median_size(values, begin, offset, bins, few)
@@ -266,7 +208,7 @@ def scan_block(  # type: ignore[no-untyped-def]
             block_first[k + 1] = offset // BLOCK
             summarise(values, doubts, block_first[k], block_first[k + 1], bump, dip)
         runs = (runs[0][:n_runs], runs[1][:n_runs], runs[2][:n_runs], runs[3][:n_runs])
-        object_ = (tau, w, y, bounds, starts, rows_grid)
+        object_ = (tau, w, y, bounds, rows_grid)
         grid = (teff, min_points, bank[0])
         for p in range(2):
             find_best(
@@ -288,27 +230,7 @@ def scan_block(  # type: ignore[no-untyped-def]
                 number[o, k_best + p] = place
                 dchi2_out[o, k_best + p] = best[1]
                 t0_out[o, k_best + p] = starts[place[0]] + place[2] * rows_grid[place[1], place[0], 1]
-        removed = np.zeros(n_seasons, np.int64)
-        for p in range(k_best):
-            find_best(0, equal, values, doubts, bump, dip, block_first, object_, grid, runs, best, place, x)
-            if not best[0] > 0.0:
-                break
-            s, k = place[0], place[1]
-            delta = rows_grid[k, s, 1]
-            number[o, p] = place
-            dchi2_out[o, p], t0_out[o, p] = best[1], starts[s] + place[2] * delta
-            on_clock = rows_grid[k, s, 0] + place[2] * delta
-            picked[p, 0], picked[p, 1], picked[p, 2] = s, on_clock, teff[k]
-            for q in range(n_teff):
-                reach_of[q] = overlap * (teff[q] + teff[k])
-                first, stop = steps_near(
-                    rows_grid[q, s, 0], rows_grid[q, s, 1], counts[q, s], on_clock, reach_of[q]
-                )
-                removed[s] += stop - first
-            # Counted exactly only where the neighbourhoods, some of them counted twice, come near the whole.
-            if removed[s] > counts[:, s].sum() - LEAST:
-                if points_left(s, p + 1, picked, teff, rows_grid, counts, overlap) < LEAST:
-                    reach_of[:] = np.inf
-            remove(
-                s, on_clock, reach_of, values, doubts, bump, dip, row_run, runs, run_length, rows_grid, counts
-            )  # fmt: skip
+        _pick_clusters(
+            values, doubts, bump, dip, block_first, object_, grid, runs, run_length, row_run, starts, counts,
+            overlap, number[o], t0_out[o], dchi2_out[o], best, place, x,
+        )  # fmt: skip

@@ -19,7 +19,7 @@ LEAST_OUTSIDE = 10
 
 @njit(error_model="numpy")
 def scale_outside(w, y, lo, hi):  # type: ignore[no-untyped-def]
-    """Chi-square per degree of freedom about their weighted mean of the rows other than lo:hi (`outside_scale`)."""
+    """Chi-square per degree of freedom of the rows other than lo:hi, as `outside_scale` has it."""
     n = len(w) - (hi - lo)
     if n < LEAST_OUTSIDE:
         return 1.0
@@ -62,7 +62,7 @@ def normalise_sets(time, flux, error, rows, w, y):  # type: ignore[no-untyped-de
 
 @njit(error_model="numpy")
 def _window(d, season, scale, step, time, tau, rows, bounds, union, teff, dt0, coeff, as_original):  # type: ignore[no-untyped-def]
-    """Rows of data set d in the window of a grid point, its t0 and the data set's times on its clock (`tau`)."""
+    """Rows of data set d in the window of a grid point, and its t0; fills the data set's part of `tau`."""
     start, end = union[bounds[season]], union[bounds[season + 1] - 1]
     base, delta, _, half = grid_row(start, end, teff[scale], dt0, coeff, as_original)
     t0 = base + step * delta
@@ -90,16 +90,16 @@ def _outside_scale(  # type: ignore[no-untyped-def]
                 if season[o, c] < 0:
                     continue
                 lo, hi, _ = _window(
-                    d, season[o, c], scale[o, c], step[o, c], time, tau, rows, bounds, union, teff, dt0, coeff,
-                    as_original,
+                    d, season[o, c], scale[o, c], step[o, c], time, tau, rows, bounds, union, teff, dt0,
+                    coeff, as_original,
                 )  # fmt: skip
                 out[d, c] = scale_outside(w[a:b], y[a:b], lo - a, hi - a)
 
 
 @njit(error_model="numpy")
 def _diagnose(  # type: ignore[no-untyped-def]
-    time, flux, error, rows, sets, teff, gap, dt0, coeff, min_points, as_original, address, season, scale, step,
-    template, sign, sigma, source_flux, counts, reals,
+    time, flux, error, rows, sets, teff, gap, dt0, coeff, min_points, as_original, address, season, scale,
+    step, template, sign, sigma, source_flux, counts, reals,
 ):  # fmt: skip
     w, y, tau = np.empty(len(time)), np.empty(len(time)), np.empty(len(time))
     units = normalise_sets(time, flux, error, rows, w, y)
@@ -121,8 +121,8 @@ def _diagnose(  # type: ignore[no-untyped-def]
             for d in range(sets[o], sets[o + 1]):
                 a, b = rows[d], rows[d + 1]
                 lo, hi, t0 = _window(
-                    d, season[o, c], scale[o, c], step[o, c], time, tau, rows, bounds, union, teff, dt0, coeff,
-                    as_original,
+                    d, season[o, c], scale[o, c], step[o, c], time, tau, rows, bounds, union, teff, dt0,
+                    coeff, as_original,
                 )  # fmt: skip
                 if hi - lo < min_points:
                     continue
@@ -216,34 +216,12 @@ def _of_candidates(candidates: Candidates, curves: Curves, grid: ScanGrid) -> tu
 
 
 def outside_scale(curves: Curves, grid: ScanGrid, candidates: Candidates) -> NDArray[np.float64]:
-    """Chi-square per degree of freedom of each data set outside the window of each candidate.
-
-    ``k^2 = sum w (y - mean)^2 / (n - 1)`` over the n rows of all seasons that are not in the window, mean their
-    weighted mean, ``w = 1 / error^2``; 1 with fewer than 10 such rows, and where they are all equal. Errors
-    times k describe the scatter that the data set really has.
-
-    Parameters
-    ----------
-    curves : Curves
-        As scanned: residuals of a fit, or flux.
-    grid : ScanGrid
-    candidates : Candidates
-
-    Returns
-    -------
-    float64[n_sets, K]
-        No unit; NaN where there is no candidate.
-
-    Raises
-    ------
-    ParameterError
-        If the candidates do not belong to the curves and the grid.
-    """
+    """Scale of the errors outside the windows; see `skytrawl.kernels.scan.outside_scale`."""
     season, scale, step = _of_candidates(candidates, curves, grid)
     out = np.full((curves.n_sets, season.shape[1]), np.nan)
     _outside_scale(
-        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.array(grid.teff), season_gap(grid),
-        grid.dt0_coeff, grid.teff_coeff, grid.as_original, season, scale, step, out,
+        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.array(grid.teff),
+        season_gap(grid), grid.dt0_coeff, grid.teff_coeff, grid.as_original, season, scale, step, out,
     )  # fmt: skip
     return out
 
@@ -273,9 +251,9 @@ def diagnose(
     reals = np.zeros((*season.shape, 5))
     reals[..., 4] = np.nan
     _diagnose(
-        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.array(grid.teff), season_gap(grid),
-        grid.dt0_coeff, grid.teff_coeff, grid.min_points, grid.as_original, made.address, season, scale, step,
-        np.ascontiguousarray(candidates.template, dtype=np.int64),
+        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.array(grid.teff),
+        season_gap(grid), grid.dt0_coeff, grid.teff_coeff, grid.min_points, grid.as_original, made.address,
+        season, scale, step, np.ascontiguousarray(candidates.template, dtype=np.int64),
         np.ascontiguousarray(candidates.sign, dtype=np.int64), float(sigma), source, counts, reals,
     )  # fmt: skip
     n_window, n_contrib, longest_run, n_sets, n_coincident = np.moveaxis(counts, -1, 0).copy()

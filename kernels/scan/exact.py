@@ -1,15 +1,13 @@
 """One point of the grid, fitted in two passes: what the scan reports, and what settles close calls."""
 
-import numpy as np
-
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.scan.calls import call
 
-# Values closer than this are equal; the later template and the earlier point of the grid are taken. Rows at no
-# more than two different times give every template and t0 the same dchi2 but for rounding.
+# Values closer than this are equal; the later template and the earlier point of the grid are taken. Rows at
+# no more than two different times give every template and t0 the same dchi2 but for rounding.
 TIE = 1e-11
-# Smaller dchi2 are rounding errors and count as 0; so does a template whose variance in the window is below this
-# part of its mean square.
+# Smaller dchi2 are rounding errors and count as 0; so does a template whose variance in the window is below
+# this part of its mean square.
 NOTHING = 1e-12
 NO_VARIANCE = 1e-26
 

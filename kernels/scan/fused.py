@@ -14,8 +14,8 @@ from skytrawl.kernels.scan.types import Candidates, ScanGrid, ScanResult
 def bank_arguments(bank: Bank) -> tuple[object, ...]:
     """What the compiled code takes of a bank."""
     width = min((bank.longest + 7) // 8 * 8, WIDTH)
-    flat = bank.coef.reshape(len(bank.names), -1)
-    return (bank.address, flat, bank.error, bank.largest, bank.slope, bank.longest, width)
+    coef, square = (table.reshape(len(bank.names), -1) for table in (bank.coef, bank.square))
+    return (bank.address, coef, square, bank.error, bank.largest, bank.slope, bank.longest, width)
 
 
 def candidates_of(
@@ -38,9 +38,9 @@ def scan(curves: Curves, grid: ScanGrid, bank: Sequence[str], k: int) -> ScanRes
     t0, dchi2 = np.empty((n, k + 2)), np.empty((n, k + 2))
     noise, sizes = np.empty((n, len(teff))), np.empty((n, 3), np.int64)
     scan_block(
-        curves.time, curves.flux, curves.error, curves.rows, curves.sets, teff, season_gap(grid), grid.dt0_coeff,
-        grid.teff_coeff, grid.min_points, grid.overlap, grid.as_original, k, bank_arguments(made), made.middle, made.reach,
-        number, t0, dchi2, noise, sizes,
+        curves.time, curves.flux, curves.error, curves.rows, curves.sets, teff, season_gap(grid),
+        grid.dt0_coeff, grid.teff_coeff, grid.min_points, grid.overlap, grid.as_original, k,
+        bank_arguments(made), made.middle, made.reach, number, t0, dchi2, noise, sizes,
     )  # fmt: skip
     top = candidates_of(number[:, :k], t0[:, :k], dchi2[:, :k], teff)
     extreme = candidates_of(number[:, k:], t0[:, k:], dchi2[:, k:], teff)

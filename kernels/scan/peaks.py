@@ -1,9 +1,10 @@
 """Out of the stored grid of one object: typical values, the best bump and dip, and the best clusters.
 
-Stored are the points of the grid with enough data: ``values`` (float32) is dchi2 with the sign of the amplitude,
-``doubts`` how far it may be off. Runs of neighbouring points of one row lie together, rows of one scale too, and
-each scale begins at a multiple of BLOCK. For each block the largest bump and dip that it can hold are kept, so that
-finding a maximum reads few points; whatever may be the maximum is fitted anew, in two passes.
+Stored are the points of the grid with enough data: ``values`` (float32) is dchi2 with the sign of the
+amplitude, ``doubts`` how far it may be off. Runs of neighbouring points of one row lie together, rows of one
+scale too, and each scale begins at a multiple of BLOCK. For each block the largest bump and dip that it can
+hold are kept, so that finding a maximum reads few points; whatever may be the maximum is fitted anew, in two
+passes.
 """
 
 import numpy as np
@@ -56,8 +57,8 @@ def _ranked(values, first, stop, rank, counts, few):  # type: ignore[no-untyped-
 def median_size(values, first, stop, counts, few):  # type: ignore[no-untyped-def]
     """Median of the sizes of the values that are not 0, and their number.
 
-    The bits of positive floats stand in the order of the numbers: their upper part is counted, and only the bin
-    of the median is sorted.
+    The bits of positive floats stand in the order of the numbers: their upper part is counted, and only the
+    bin of the median is sorted.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def noise_of(median, n, dt0_coeff, teff_coeff):  # type: ignore[no-untyped-def]
 @njit()
 def _consider(i, noise, object_, grid, runs, best, place, x):  # type: ignore[no-untyped-def]
     """Fit the stored point i; keep it if it is better, or equal and earlier. `best` is (ratio, dchi2)."""
-    tau, w, y, bounds, starts, rows_grid = object_
+    tau, w, y, bounds, rows_grid = object_
     teff, min_points, address = grid
     run_offset, run_season, run_scale, run_first = runs
     r = first_above(run_offset, i) - 1
@@ -131,7 +132,8 @@ def find_best(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Find the point of the largest dchi2 / noise of a sign (0: of both).
 
-    The block with the largest bound is searched first, then every other block whose bound exceeds what was found.
+    The block with the largest bound is searched first, then every other block whose bound exceeds what was
+    found.
 
     Parameters
     ----------

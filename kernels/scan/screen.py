@@ -1,15 +1,15 @@
 """Dchi2 along one row of the grid: what each row of the light curve adds to the t0 whose window holds it.
 
-Sums over a window of w x, w x^2 and w x y come from polynomials of the template along the grid (`tables`), the
-sums without template from a sliding window that only adds (a stack for its older half), so that neither large
-fluxes nor large weights elsewhere in the season leave rounding errors behind.
+Sums over a window of w x, w x^2 and w x y come from polynomials of the template along the grid (`tables`),
+the sums without template from a sliding window that only adds (a stack for its older half), so that neither
+large fluxes nor large weights elsewhere in the season leave rounding errors behind.
 """
 
 import numpy as np
 
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.scan.calls import call
-from skytrawl.kernels.scan.tables import DEGREE, LENGTHS, WIDTH
+from skytrawl.kernels.scan.tables import DEGREE, WIDTH
 
 # t0 of one chunk, and room for the rows that reach over its ends.
 CHUNK = 4096
@@ -18,6 +18,8 @@ STRIDE = CHUNK + 2 * PAD
 TABLE = (DEGREE + 1) * WIDTH
 # Relative rounding of a sum of terms of one sign, with a margin.
 ROUNDING = 4e-15
+# From so many rows for each t0 on, two cells between two t0, sums of powers stand for the rows.
+DENSE = 6
 # The largest number that is stored.
 HUGE = 3e38
 # Windows in which the variance of the template is below this part of its weight are fitted in two passes.
@@ -26,7 +28,7 @@ FLAT = 1e-12
 
 @njit()
 def edges(tau, base, delta, half, inverse, ja, jb):  # type: ignore[no-untyped-def]
-    """First t0 whose window holds each row, and the first after it whose window does not, beyond the ends too.
+    """First t0 whose window holds each row and first after it whose window does not, beyond the ends too.
 
     Decided by the comparisons of `seasons.window`. `ja`, `jb` are float64[n], whole numbers.
     """
@@ -84,8 +86,8 @@ def first_above(values, x):  # type: ignore[no-untyped-def]
 def spread(lo, hi, j0, ja, jb, phi, w, y, coef, longest, width, acc):  # type: ignore[no-untyped-def]
     """Add the rows lo:hi to the sums (x, x^2, xy) of all t0 whose window holds them.
 
-    Unsigned indices and fixed strides are what lets the compiler make a vector loop of it. Steps behind the last
-    one of a row have zero polynomials and add nothing.
+    Unsigned indices and fixed strides are what lets the compiler make a vector loop of it. Steps behind the
+    last one of a row have zero polynomials and add nothing.
     """
     n = np.uintp(width)
     for i in range(lo, hi):
@@ -108,6 +110,74 @@ def spread(lo, hi, j0, ja, jb, phi, w, y, coef, longest, width, acc):  # type: i
             acc[r + np.uintp(2 * STRIDE)] += wx * yi
 
 
+@njit(fastmath=True)
+def moments(lo, hi, phi, w, y):  # type: ignore[no-untyped-def]
+    """Sums of ``w phi^k`` and of ``w y phi^k`` over the rows lo:hi, k = 0 .. 6."""
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = 0.0
+    b0 = b1 = b2 = b3 = b4 = b5 = b6 = 0.0
+    for i in range(lo, hi):
+        p, u, v = phi[i], w[i], y[i]
+        a0 += u
+        b0 += u * v
+        u *= p
+        a1 += u
+        b1 += u * v
+        u *= p
+        a2 += u
+        b2 += u * v
+        u *= p
+        a3 += u
+        b3 += u * v
+        u *= p
+        a4 += u
+        b4 += u * v
+        u *= p
+        a5 += u
+        b5 += u * v
+        u *= p
+        a6 += u
+        b6 += u * v
+    return (a0, a1, a2, a3, a4, a5, a6), (b0, b1, b2, b3, b4, b5, b6)
+
+
+@njit(fastmath={"contract"})
+def spread_cells(lo, hi, j0, ja, jb, phi, w, y, coef, square, longest, width, acc):  # type: ignore[no-untyped-def]
+    """As `spread` for all templates at once, where many rows lie in the windows of the same t0.
+
+    Such rows differ in phi alone, so that sums of its powers stand for them.
+    """
+    n = np.uintp(width)
+    i = lo
+    while i < hi:
+        stop = i + 1
+        while stop < hi and ja[stop] == ja[i] and jb[stop] == jb[i]:
+            stop += 1
+        (a0, a1, a2, a3, a4, a5, a6), (b0, b1, b2, b3, b4, b5, b6) = moments(i, stop, phi, w, y)
+        at = np.uintp((longest - np.int64(jb[i] - ja[i])) * TABLE)
+        for t in range(coef.shape[0]):
+            to = np.uintp(np.int64(ja[i]) - j0 + PAD + t * 3 * STRIDE)
+            c, q = coef[t], square[t]
+            for m in range(n):
+                k = at + m
+                c0 = c[k]
+                c1 = c[k + np.uintp(WIDTH)]
+                c2 = c[k + np.uintp(2 * WIDTH)]
+                c3 = c[k + np.uintp(3 * WIDTH)]
+                c4 = c[k + np.uintp(4 * WIDTH)]
+                c5 = c[k + np.uintp(5 * WIDTH)]
+                c6 = c[k + np.uintp(6 * WIDTH)]
+                sx = a0 * c0 + a1 * c1 + a2 * c2 + a3 * c3 + a4 * c4 + a5 * c5 + a6 * c6
+                sxy = b0 * c0 + b1 * c1 + b2 * c2 + b3 * c3 + b4 * c4 + b5 * c5 + b6 * c6
+                sxx = a0 * q[k] + a1 * q[k + np.uintp(WIDTH)] + a2 * q[k + np.uintp(2 * WIDTH)]
+                sxx += a3 * q[k + np.uintp(3 * WIDTH)] + a4 * q[k + np.uintp(4 * WIDTH)]
+                sxx += a5 * q[k + np.uintp(5 * WIDTH)] + a6 * q[k + np.uintp(6 * WIDTH)]
+                r = to + m
+                acc[r] += sx
+                acc[r + np.uintp(STRIDE)] += sxx
+                acc[r + np.uintp(2 * STRIDE)] += sxy
+        i = stop
+
+
 @njit(fastmath={"contract"})
 def spread_called(lo, hi, j0, j1, ja, jb, tau, w, y, base, delta, teff, address, acc):  # type: ignore[no-untyped-def]
     """As `spread`, with calls of the template."""
@@ -125,8 +195,8 @@ def spread_called(lo, hi, j0, j1, ja, jb, tau, w, y, base, delta, teff, address,
 def slide(lo, hi, j0, j1, ja, jb, w, y, older, plain, inside):  # type: ignore[no-untyped-def]
     """Sums of w, w y and w y^2 over the window of each t0, and how many rows it holds.
 
-    Rows enter a sum that grows; when all rows of the stack `older` have left, the rows of the window are stacked
-    anew from the last to the first. No row is ever subtracted.
+    Rows enter a sum that grows; when all rows of the stack `older` have left, the rows of the window are
+    stacked anew from the last to the first. No row is ever subtracted.
 
     Parameters
     ----------
@@ -173,16 +243,16 @@ def gains(n, plain, inside, min_points, acc, error, largest, total, signed, doub
     dchi2 = C^2 / V, C = Sxy - Sx Sy / Sw, V = Sxx - Sx^2 / Sw. With an error e of the template and a relative
     rounding r of the sums, first order in both, F the chi-square about the mean and q = Sw / V::
 
-        |error of dchi2| <= 4 e sqrt(dchi2 F q) + 2 r X sqrt(dchi2 Syy q) + r X^2 dchi2 q
+        |error of dchi2| <= 4 e sqrt(dchi2 F q) + 2 r X sqrt(dchi2 Syy q) + (r X + 3 e) X dchi2 q
 
     Parameters
     ----------
     total, signed, doubt : float64[n], added to
-        dchi2, dchi2 with the sign of the amplitude, square of three times the largest of these errors;
-        infinite where two passes are needed.
+        dchi2, dchi2 with the sign of the amplitude, a bound of the square of its error; HUGE where two passes
+        are needed.
     """
     e2, r2 = 16.0 * error * error, 4.0 * (ROUNDING * largest) ** 2
-    r4 = (ROUNDING * largest * largest) ** 2
+    r4 = ((ROUNDING * largest + 3.0 * error) * largest) ** 2
     for k in range(n):
         use = inside[k] >= min_points
         sw = plain[0, k] if use else 1.0

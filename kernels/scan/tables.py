@@ -1,10 +1,10 @@
 """Templates as the compiled scan takes them: addresses of compiled functions, and polynomials along the grid.
 
 A row of the light curve that enters the window of a t0 stays in it for 35 or 36 further t0 (default grid), at
-``u = teff_coeff - theta - m * dt0_coeff`` for m = 0, 1, ..., where theta in [0, dt0_coeff) says where between two
-t0 the row lies. So the template at step m is a function of theta alone, the same for every teff and t0, and
-over so short a stretch a polynomial of degree 6 gives both bells to some 1e-9. Templates with corners have no
-such polynomials and are called instead.
+``u = teff_coeff - theta - m * dt0_coeff`` for m = 0, 1, ..., where theta in [0, dt0_coeff) says where between
+two t0 the row lies. So the template at step m is a function of theta alone, the same for every teff and t0,
+and over so short a stretch a polynomial of degree 6 gives both bells to some 1e-9. Templates with corners
+have no such polynomials and are called instead.
 """
 
 from collections.abc import Sequence
