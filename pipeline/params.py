@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import inspect
 import json
 import math
 import tomllib
@@ -58,7 +59,8 @@ def parameters_of(cls: type) -> tuple[ParameterInfo, ...]:
     Parameters
     ----------
     cls : type
-        Dataclass; ``field(metadata={"help": ..., "unit": ..., "choices": ...})`` is read.
+        Dataclass; ``field(metadata={"help": ..., "unit": ..., "choices": ...})`` is read. Where a field
+        says nothing, as in the records of the kernels, the docstring of its class does.
 
     Returns
     -------
@@ -66,6 +68,7 @@ def parameters_of(cls: type) -> tuple[ParameterInfo, ...]:
         In the order of declaration.
     """
     hints = typing.get_type_hints(cls)
+    texts = {name: text for base in reversed(cls.__mro__) for name, text in documented(base).items()}
     found = []
     for field in dataclasses.fields(cls):
         default, required = field.default, False
@@ -82,12 +85,32 @@ def parameters_of(cls: type) -> tuple[ParameterInfo, ...]:
                 annotation,
                 default,
                 required,
-                field.metadata.get("help", ""),
+                field.metadata.get("help") or texts.get(field.name, ""),
                 field.metadata.get("unit", ""),
                 choices,
             )
         )
     return tuple(found)
+
+
+def documented(cls: type) -> dict[str, str]:
+    """What the section "Parameters" of a class's numpydoc docstring says of each name, as one line each."""
+    lines = inspect.cleandoc(cls.__dict__.get("__doc__") or "").splitlines()
+    found: dict[str, list[str]] = {}
+    names: list[str] = []
+    inside = False
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if following and set(following) == {"-"}:
+            inside = line == "Parameters"
+        elif not inside or not line or set(line) == {"-"}:
+            continue
+        elif line.startswith(" "):
+            for name in names:
+                found[name].append(line.strip())
+        else:
+            names = [name.strip() for name in line.partition(" : ")[0].split(",")]
+            found.update({name: [] for name in names})
+    return {name: " ".join(text).rstrip(".") for name, text in found.items()}
 
 
 def build(cls: type[T], values: Mapping[str, Any] | None = None, /, **more: Any) -> T:

@@ -1,0 +1,164 @@
+"""Parameters that the lens and scan jobs share: which rows, the grid, the fit, the cuts on candidates.
+
+Names and defaults are those of jacscanomaly 0.3.2's FinderConfig where it has the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skytrawl.errors import ParameterError
+from skytrawl.kernels.lens.types import FitOptions
+from skytrawl.kernels.lens.vbm_model import KINDS
+from skytrawl.kernels.scan.templates import BELLS, bank
+from skytrawl.kernels.scan.types import ScanGrid, teff_series
+from skytrawl.params import option
+
+FITTERS = ("pspl", *KINDS)
+BASELINES = (*FITTERS, "constant", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowParameters:
+    """Which observations enter, and how magnitudes become fluxes."""
+
+    bands: tuple[str, ...] = option((), "bands (data sets) to use; none = all of the archive")
+    zero_point: float = option(22.0, "magnitudes become fluxes 10**(-0.4 (m - zero_point))", "mag")
+    quality_mask: int = option(0, "leave out rows with any of these bits in the archive's quality column")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bands, str):
+            raise ParameterError(f"bands is {self.bands!r}: give a list of names")
+        if self.quality_mask < 0:
+            raise ParameterError("quality_mask must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridParameters:
+    """The grid of the template scan."""
+
+    templates: tuple[str, ...] = option(BELLS, "bank of templates that are fitted in each window")
+    gap: float = option(100.0, "longest gap inside a season", "d")
+    teff_init: float = option(0.03, "shortest effective time scale", "d")
+    common_ratio: float = option(4.0 / 3.0, "ratio of neighbouring effective time scales")
+    teff_grid_n: int = option(24, "number of effective time scales")
+    dt0_coeff: float = option(0.17, "step of t0 in units of teff")
+    teff_coeff: float = option(3.0, "half width of a window in units of teff")
+    min_pts_in_window: int = option(4, "windows with fewer rows of a data set are empty")
+    overlap_sigma: float = option(
+        3.0, "a candidate removes grid points within this times the sum of both teff"
+    )
+
+    def __post_init__(self) -> None:
+        bank(self.templates)
+        if self.teff_grid_n < 1 or self.common_ratio <= 1:
+            raise ParameterError("teff_grid_n must be 1 at least and common_ratio larger than 1")
+        self.grid()
+
+    def grid(self, *, as_original: bool = False) -> ScanGrid:
+        """The grid as the kernels take it."""
+        return ScanGrid(
+            gap=self.gap,
+            teff=teff_series(self.teff_init, self.common_ratio, self.teff_grid_n),
+            dt0_coeff=self.dt0_coeff,
+            teff_coeff=self.teff_coeff,
+            min_points=self.min_pts_in_window,
+            overlap=self.overlap_sigma,
+            as_original=as_original,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateCriteria:
+    """Cuts on candidates, applied after clustering; none cuts nothing."""
+
+    min_dchi2: float | None = option(None, "least dchi2 of a candidate")
+    min_n_eff: float | None = option(None, "least effective number of contributing rows")
+    min_n_contrib: int | None = option(None, "least number of rows that contribute more than sigma^2")
+    min_n_window: int | None = option(None, "least number of rows in the window")
+    min_longest_run: int | None = option(None, "least run of contributing rows")
+    max_peak_frac: float | None = option(None, "largest part of one row in the whole gain")
+    sigma: float = option(3.0, "a row contributes where its gain exceeds sigma^2")
+
+    def cuts(self) -> dict[str, float]:
+        """The cuts that are set, by name."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(CandidateCriteria)}
+        return {name: value for name, value in found.items() if value is not None and name != "sigma"}
+
+    def passes(self, columns: dict[str, Any]) -> Any:
+        """Whether each candidate passes every cut: a boolean array of the shape of the columns."""
+        good: Any = columns["dchi2"] > 0
+        for name, limit in self.cuts().items():
+            bound, _, column = name.partition("_")
+            good = good & (columns[column] >= limit if bound == "min" else columns[column] <= limit)
+        return good
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitParameters(RowParameters, FitOptions):
+    """Which rows enter a lens fit, and how it is done."""
+
+    ra_deg: float | None = option(None, "right ascension for parallax; none = of each object", "deg")
+    dec_deg: float | None = option(None, "declination for parallax; none = of each object", "deg")
+    tref: float | None = option(
+        None,
+        "BJD_TDB less 2400000.5 when the frame of t0, tE, u0 moves with the observer; none = median time",
+        "d",
+    )
+    satellite_ephemeris_path: Path | None = field(
+        default=None, metadata={"help": "table of JD, RA, Dec and distance in AU of the telescope in space"}
+    )
+    satellite_bands: tuple[str, ...] = option((), "bands that were taken from space; none = all")
+    space_parallax_convention: str = option(
+        "vbm", "places of the satellite from the Earth (vbm) or the Sun (gulls)", "", ("vbm", "gulls")
+    )
+    parallax_use_HJD: bool = option(True, "times are of the Sun's place; false adds the way of the light")
+    max_piE: float = option(10.0, "limit of each component of the parallax")
+
+    def __post_init__(self) -> None:
+        RowParameters.__post_init__(self)
+        FitOptions.__post_init__(self)
+
+    @property
+    def lens_model(self) -> str:
+        """The fitter kind."""
+        raise NotImplementedError
+
+    @property
+    def convention(self) -> Any:
+        """Convention of the satellite's places: "vbm" or "gulls"."""
+        return "gulls" if "gulls" in self.lens_model else self.space_parallax_convention
+
+    def fit_options(self) -> FitOptions:
+        """The options as the kernels take them."""
+        return FitOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(FitOptions)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanParameters(FitParameters, GridParameters, CandidateCriteria):
+    """Everything a template scan is told, from the rows to the candidates."""
+
+    baseline: str = option(
+        "pspl",
+        "what is subtracted before the scan: a lens fit of this kind, a constant a band, or nothing (to find "
+        "events in raw flux)",
+        "",
+        BASELINES,
+    )
+    n_candidates: int = option(10, "candidates kept of each object")
+
+    def __post_init__(self) -> None:
+        FitParameters.__post_init__(self)
+        GridParameters.__post_init__(self)
+        if self.baseline not in BASELINES:
+            raise ParameterError(f"baseline is {self.baseline!r}: choose one of {', '.join(BASELINES)}")
+        if self.n_candidates < 1:
+            raise ParameterError("n_candidates must be 1 at least")
+
+    @property
+    def lens_model(self) -> str:
+        """The baseline, where it is a lens."""
+        return self.baseline
