@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.lens.cpu_result import fluxes, magnification
-from skytrawl.kernels.lens.cpu_seeds import seeds, winsorize
+from skytrawl.kernels.lens.cpu_seeds import centre, seeds, winsorize
 from skytrawl.kernels.lens.cpu_starts import refine
 from skytrawl.kernels.lens.cpu_step import descend
 from skytrawl.kernels.lens.starts import original_starts
@@ -72,13 +72,33 @@ def _prepare(time, flux, error, rows, keep, reference):  # type: ignore[no-untyp
             z[i] = (z[i] - mean[d]) / unit[d]
             rest += w[i] * z[i]
         total[d] = at - begin
-        rest /= total[d]
+        rest = rest / total[d] if np.isfinite(rest) else 0.0
         mean[d] += rest * unit[d]
         for i in range(begin, at):
             z[i] -= rest
             # weights are relative to unit^2: chi-square is the sum of w z^2
             square[d] += w[i] * z[i] * z[i]
     return t, z, w, out_rows, mean, unit, total, square, varies
+
+
+@njit()
+def _starts(time, flux, weight, rows, total, limits, guard, search, u0_range, positive):  # type: ignore[no-untyped-def]
+    """Find starts: float64[m, 4], t0 from the reference, ln tE, u0, gain promised; best first.
+
+    Places are sought without outliers. What was cut there may have been the peak of a lens, so that lenses at
+    the best place are fitted to the fluxes as given, too.
+    """
+    calm = winsorize(flux, weight, rows)
+    centre(calm, weight, rows)
+    found = seeds(time, calm, weight, rows, search[0], search[1], search[2], positive, search[3])
+    tries = refine(time, calm, weight, rows, total, found, limits, guard, u0_range, positive, FOLLOWED)
+    if len(tries) == 0 or np.array_equal(calm, flux):
+        return tries
+    near = np.abs(found[:, 0] - tries[0, 0]) <= 3.0 * found[:, 1]
+    sharp = refine(time, flux, weight, rows, total, found[near], limits, guard, u0_range, positive, 1)
+    # as good as the best, so that they are followed
+    sharp[:, 3] = tries[0, 3]
+    return np.concatenate((tries, sharp))
 
 
 @njit()
@@ -134,12 +154,9 @@ def _fit_one(  # type: ignore[no-untyped-def]
         out[6] = len(t) - n_sets
         return FLAT
     if automatic:
-        calm = winsorize(z, w, krows)
-        found = seeds(t, calm, w, krows, search[0], search[1], search[2], positive, search[3])
-        tries = refine(t, calm, w, krows, total, found, limits, guard, u0_range, positive, FOLLOWED)
+        tries = _starts(t, z, w, krows, total, limits, guard, search, u0_range, positive)
         if positive and (len(tries) == 0 or tries[0, 3] <= 0.0):
-            found = seeds(t, calm, w, krows, search[0], search[1], search[2], False, search[3])
-            tries = refine(t, calm, w, krows, total, found, limits, guard, u0_range, False, FOLLOWED)
+            tries = _starts(t, z, w, krows, total, limits, guard, search, u0_range, False)
     else:
         tries = np.empty((len(starts), 4))
         for k in range(len(starts)):
@@ -152,7 +169,7 @@ def _fit_one(  # type: ignore[no-untyped-def]
     best_chi2, best_gain, status = np.inf, -np.inf, NO_START
     for k in range(len(tries)):
         if k > 0 and automatic and tries[k, 3] < tries[0, 3] - max(WORSE * abs(tries[0, 3]), WORSE_BY):
-            break
+            continue
         lens[:] = tries[k, :3]
         if not np.all(np.isfinite(lens)):
             continue
@@ -224,11 +241,14 @@ def _fit_all(  # type: ignore[no-untyped-def]
             changed = np.isfinite(lens[0]) and _clip(t, f, e, mine, lens, s, clip_sigma, keep)
             if turn > 0 and not changed:
                 break
-            again = lens.reshape(1, 3) if np.isfinite(lens[0]) else given
-            status[k] = _fit_one(
-                t, f, e, mine, keep, again, automatic and not np.isfinite(lens[0]), limits, guard, rounds,
-                tolerance, search, u0_range, positive, out[k], covariance[k], s,
-            )  # fmt: skip
+            # where clipping took the rows that the lens stood on, it is sought anew
+            for anew in range(0 if np.isfinite(lens[0]) else 1, 2):
+                status[k] = _fit_one(
+                    t, f, e, mine, keep, given if anew else lens.reshape(1, 3), automatic and anew == 1,
+                    limits, guard, rounds, tolerance, search, u0_range, positive, out[k], covariance[k], s,
+                )  # fmt: skip
+                if status[k] != NO_START:
+                    break
 
 
 def fit(curves: Curves, start: NDArray[np.float64] | None = None, options: FitOptions | None = None) -> Fits:

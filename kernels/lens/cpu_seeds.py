@@ -49,6 +49,18 @@ def winsorize(flux, weight, rows):  # type: ignore[no-untyped-def]
 
 
 @njit()
+def centre(flux, weight, rows):  # type: ignore[no-untyped-def]
+    """Take the weighted mean of each data set off, in place."""
+    for d in range(len(rows) - 1):
+        sum_w = sum_wy = 0.0
+        for i in range(rows[d], rows[d + 1]):
+            sum_w += weight[i]
+            sum_wy += weight[i] * flux[i]
+        for i in range(rows[d], rows[d + 1]):
+            flux[i] -= sum_wy / sum_w
+
+
+@njit()
 def _finest(time):  # type: ignore[no-untyped-def]
     """Return the scale whose windows hold a few rows where rows are dense."""
     n = len(time)
