@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skytrawl.kernels.lens.types import FitOptions
 from skytrawl.kernels.lens.vbm_model import KINDS, Model
 from skytrawl.kernels.lens.vbm_solve import Limits, Rows, Solution, covariance, limits, solve
-from skytrawl.kernels.lens.vbm_starts import mirrored, of_both_places, of_parallax, of_source
+from skytrawl.kernels.lens.vbm_starts import mirrored, of_both_places, of_parallax, of_source, usual
 
 # Minima are one if they differ by less than this part of their errors and of chi-square.
 _SAME = 0.3
@@ -75,7 +75,7 @@ def _starts(
     log_rho = task.options.auto_init_logrho
     if displacement is None:
         return [start for lens in lenses for start in of_source(lens, log_rho)]
-    bases = lenses
+    bases = [base for lens in lenses for base in usual(lens, task.options.pspl_fit_u0_min)]
     if kind.source:
         # The size of the source without parallax first: the peak tells it, the wings the parallax.
         still = task._replace(model=Model(KINDS["fspl"], task.model.days, None))

@@ -173,7 +173,9 @@ def solve(
     jacobian, by_source, by_blend = _derivatives(rows, lines, by)
     while iteration < options.max_iterations:
         iteration += 1
-        hessian, gradient = jacobian @ jacobian.T, jacobian @ lines.residual
+        # Not BLAS: its threads cost more than they save on a few thousand numbers, and compete with workers.
+        hessian = np.einsum("in,jn->ij", jacobian, jacobian)
+        gradient = np.einsum("in,n->i", jacobian, lines.residual)
         # A parameter that changes nothing stays where it is.
         diagonal = np.where(np.diag(hessian) > 0, np.diag(hessian), 1.0)
         lower = None
@@ -212,7 +214,7 @@ def covariance(solution: Solution) -> NDArray[np.float64]:
 
     Infinite variances where chi-square does not depend on a parameter.
     """
-    hessian = solution.jacobian @ solution.jacobian.T
+    hessian = np.einsum("in,jn->ij", solution.jacobian, solution.jacobian)
     n = len(hessian)
     scale = np.sqrt(np.diag(hessian))
     known = np.flatnonzero(scale > 0)

@@ -21,6 +21,19 @@ def of_source(lens: NDArray[np.float64], log_rho: float) -> list[NDArray[np.floa
     return starts
 
 
+def usual(lens: NDArray[np.float64], least_u0: float) -> list[NDArray[np.float64]]:
+    """A point lens, and where its u0 is above 1 or at its floor, lenses with usual u0 of the same width.
+
+    That is how a point lens answers to a light curve that is none: bent by parallax, or flat at the top.
+    """
+    u0 = abs(float(lens[2]))
+    if 2.0 * least_u0 < u0 <= 1.0:
+        return [lens]
+    width = lens[1] + np.log(max(u0, 0.3))
+    others = [(width + np.log(factor), size) for size in (0.1, 0.5) for factor in (1.0, 3.0)]
+    return [lens, *(np.array([lens[0], log_tE, size, *lens[3:]]) for log_tE, size in others)]
+
+
 def of_parallax(
     lens: NDArray[np.float64], seeds: tuple[tuple[float, float], ...]
 ) -> list[NDArray[np.float64]]:

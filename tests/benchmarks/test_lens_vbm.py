@@ -93,13 +93,13 @@ def space(rng, engine):
 def gulls(rng, engine):
     lens = draw(rng, (20, 80), (0.05, 0.5), (0.05, 0.6))
     time = np.arange(TREF - 200, TREF + 200, 0.05)
-    time = time[np.abs((time - TREF + 200) % 182 - 91) < 36]
+    time = time[np.abs((time - TREF + 91) % 182 - 91) < 36]
     rows, tables = np.array([0, len(time)]), [read_satellite_table(DATA / "satellite1.txt")]
     track = displace(time, rows, tables, vbm_earth_ephemeris(), RA, DEC, TREF, "gulls").track(
         lens["t0"] - TREF, *(lens[name] for name in ("tE", "u0", "piEN", "piEE"))
     )
     u = np.hypot(*track)
-    return lens, [(time, (u**2 + 2) / (u * np.sqrt(u**2 + 4)), 1.0, rng.uniform(0, 1), 0.02)]
+    return lens, [(time, (u**2 + 2) / (u * np.sqrt(u**2 + 4)), 1.0, rng.uniform(0, 1), 0.005)]
 
 
 CASES = {
