@@ -1,7 +1,7 @@
 """Ragged blocks of light curves made of data sets, as the grid scans and the lens fits take them.
 
-A data set is what shares one source and blend flux: the rows of one band, or of one telescope in one band. Data
-sets belong to objects; both levels are ragged.
+A data set is what shares one source and blend flux: the rows of one band, or of one telescope in one band.
+Data sets belong to objects; both levels are ragged.
 """
 
 from typing import NamedTuple
@@ -45,6 +45,21 @@ class Curves(NamedTuple):
     def with_flux(self, flux: NDArray[np.float64]) -> "Curves":
         """The same rows with other fluxes, such as the residuals of a fit."""
         return self._replace(flux=np.ascontiguousarray(flux, dtype=np.float64))
+
+    def part(self, first: int, stop: int) -> "Curves":
+        """Objects ``first:stop`` alone; the arrays of rows are views."""
+        sets = self.sets[first : stop + 1]
+        rows = self.rows[sets[0] : sets[-1] + 1]
+        at = slice(int(rows[0]), int(rows[-1]))
+        return Curves(
+            self.time[at],
+            self.flux[at],
+            self.error[at],
+            rows - rows[0],
+            sets - sets[0],
+            self.label[sets[0] : sets[-1]],
+            self.source[at],
+        )
 
 
 class Dropped(NamedTuple):

@@ -168,6 +168,11 @@ _TABLE: dict[str, str] = {
     "dmdt-maps": "skytrawl.dmdt_maps:JOB",
     "dmdt-reference": "skytrawl.dmdt_reference:JOB",
     "dmdt-score": "skytrawl.dmdt_score:JOB",
+    "lens-fit": "skytrawl.lens_fit:JOB",
+    "periods": "skytrawl.periods:JOB",
+    "scan": "skytrawl.scan:JOB",
+    "scan-null": "skytrawl.scan_null:JOB",
+    "scan-template-free": "skytrawl.scan_template_free:JOB",
 }
 
 

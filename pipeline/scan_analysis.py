@@ -15,7 +15,7 @@ from skytrawl.kernels.scan import diagnose
 from skytrawl.lens_models import Sky, fit_lens, sky_payload
 from skytrawl.params import plain
 from skytrawl.scan_common import photometry
-from skytrawl.scan_params import CandidateCriteria, ScanParameters
+from skytrawl.scan_params import BaselineParameters, CandidateCriteria, ScanParameters
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive
@@ -48,7 +48,7 @@ class Analysis(NamedTuple):
     extreme_quality: scan.Diagnostics
 
 
-def scan_payload(parameters: ScanParameters, archive: Archive) -> dict[str, Any]:
+def scan_payload(parameters: BaselineParameters, archive: Archive) -> dict[str, Any]:
     """What every block of a scan needs of the archive, pinned before the first task."""
     return {"system": photometry(parameters, archive), **sky_payload(parameters, archive)}
 
@@ -79,7 +79,7 @@ def scan_memory(n_objects: int, n_observations: int, parameters: ScanParameters)
 
 
 def subtract_baseline(
-    curves: Curves, parameters: ScanParameters, sky: Sky | None = None
+    curves: Curves, parameters: BaselineParameters, sky: Sky | None = None
 ) -> tuple[lens.Fits | None, Curves]:
     """Light curves less their baseline model, and the fit where it is one."""
     if parameters.baseline == "none":
@@ -124,9 +124,7 @@ def analyse(
     source_flux = fits.source_flux if fits is not None else None
 
     def judge(candidates: scan.Candidates) -> scan.Diagnostics:
-        return diagnose(
-            residual, grid, candidates, bank, sigma=parameters.sigma, source_flux=source_flux
-        )
+        return diagnose(residual, grid, candidates, bank, sigma=parameters.sigma, source_flux=source_flux)
 
     quality = judge(result.top)
     if cuts:

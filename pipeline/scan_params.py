@@ -138,8 +138,8 @@ class FitParameters(RowParameters, FitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanParameters(FitParameters, GridParameters, CandidateCriteria):
-    """Everything a template scan is told, from the rows to the candidates."""
+class BaselineParameters(FitParameters):
+    """Which rows enter a scan, and what is subtracted before."""
 
     baseline: str = option(
         "pspl",
@@ -148,17 +148,26 @@ class ScanParameters(FitParameters, GridParameters, CandidateCriteria):
         "",
         BASELINES,
     )
-    n_candidates: int = option(10, "candidates kept of each object")
 
     def __post_init__(self) -> None:
-        FitParameters.__post_init__(self)
-        GridParameters.__post_init__(self)
+        super().__post_init__()
         if self.baseline not in BASELINES:
             raise ParameterError(f"baseline is {self.baseline!r}: choose one of {', '.join(BASELINES)}")
-        if self.n_candidates < 1:
-            raise ParameterError("n_candidates must be 1 at least")
 
     @property
     def lens_model(self) -> str:
         """The baseline, where it is a lens."""
         return self.baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanParameters(BaselineParameters, GridParameters, CandidateCriteria):
+    """Everything a template scan is told, from the rows to the candidates."""
+
+    n_candidates: int = option(10, "candidates kept of each object")
+
+    def __post_init__(self) -> None:
+        BaselineParameters.__post_init__(self)
+        GridParameters.__post_init__(self)
+        if self.n_candidates < 1:
+            raise ParameterError("n_candidates must be 1 at least")
