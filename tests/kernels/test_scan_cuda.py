@@ -24,7 +24,7 @@ GRIDS = {
     "original": ScanGrid(teff=(0.5, 2.0, 7.5), as_original=True),
     "gaps": ScanGrid(gap=3.0, teff=(0.2, 0.9), min_points=2),
 }
-BANKS = {"bells": BELLS, "all": ("flare", "pspl0", "box", "step", "pspl1"), "box": ("box",)}
+BANKS = {"bells": BELLS, "all": ("flare", "pspl0", "box", "step", "pspl1")}
 
 
 @pytest.fixture(params=["shim", pytest.param("gpu", marks=pytest.mark.gpu)])
