@@ -56,7 +56,7 @@ class Clusters(NamedTuple):
 
 def clusters(
     metrics: GridMetrics,
-    overlap_sigma: float = 3.0,
+    overlap_sigma: float | None = None,
     min_cluster_points: int = 3,
     keep: NDArray[np.bool_] | None = None,
     k: int | None = None,
@@ -66,13 +66,13 @@ def clusters(
     Parameters
     ----------
     metrics : GridMetrics
-    overlap_sigma : float
-        Overlap in units of the sum of the two teff.
+    overlap_sigma : float, optional
+        Overlap in units of the sum of the two teff, in place of ``grid.overlap``.
     min_cluster_points : int
         A season ends when fewer points remain.
     keep : bool[n_points], optional
-        Points that may become clusters, such as `accepted`: version 0.3.2 of jacscanomaly applies its
-        criteria here, before clusters are made.
+        Points that may become clusters (`CandidateCriteria.accept`): version 0.3.2 of jacscanomaly applies
+        its criteria here, before clusters are made.
     k : int, optional
         Only the k best clusters of each object, best first.
 
@@ -81,12 +81,13 @@ def clusters(
     ParameterError
         If `overlap_sigma` or `min_cluster_points` is not positive, or `keep` has another length.
     """
+    runs, grid = metrics.runs, metrics.runs.grid
+    overlap_sigma = grid.overlap if overlap_sigma is None else overlap_sigma
     if not overlap_sigma > 0 or min_cluster_points < 1:
         raise ParameterError("overlap_sigma and min_cluster_points must be positive")
-    runs, grid = metrics.runs, metrics.runs.grid
+    if keep is not None and len(keep) != runs.n_points:
+        raise ParameterError(f"keep has {len(keep)} values for {runs.n_points} points")
     value = metrics.dchi2.copy() if keep is None else np.where(keep, metrics.dchi2, 0.0)
-    if len(value) != runs.n_points:
-        raise ParameterError(f"keep has {len(value)} values for {runs.n_points} points")
     offsets, points, run = _take(
         value, runs.offsets, runs.season, runs.scale, runs.first, runs.point, runs.seasons, runs.start,
         runs.end, np.array(grid.teff), grid.dt0_coeff, grid.teff_coeff, grid.as_original,

@@ -35,6 +35,7 @@ from skytrawl.kernels.scan.cpu_window import (
     other_sums,
     spread,
 )
+from skytrawl.kernels.scan.exact import TIE
 from skytrawl.kernels.scan.runs import Runs, find_runs
 from skytrawl.kernels.scan.seasons import grid_row, on_clock, window
 from skytrawl.kernels.scan.templates import BELLS, Template
@@ -317,7 +318,7 @@ def _scan_bank(  # type: ignore[no-untyped-def]
                     mean_j, level = c + sx * share, yc + sy * share
                     if again:
                         one, slope_j, mean_j = centred_line(p[j], w, y, lo, n)
-                    if one >= gain:
+                    if one >= gain * (1.0 - TIE):
                         gain, slope, mean, which = one, slope_j, mean_j, j
                 offset = gain / n if weighted else gain * share * unit * unit
                 sums = other_rest(p[which], v, y, lo, n, m, level, slope, mean, offset, d)

@@ -44,7 +44,8 @@ def point(
         usable = variance > 1e-24 * np.sum(w * f**2)
         amplitude = np.sum(w * centred * flat) / variance if usable else 0.0
         dchi2 = np.sum(w * flat**2) - np.sum(w * (flat - amplitude * centred) ** 2)
-        if max(dchi2, 0.0) >= best["dchi2"]:
+        # equal up to rounding: the last counts
+        if max(dchi2, 0.0) >= best["dchi2"] * (1.0 - 1e-11):
             best = {"dchi2": max(dchi2, 0.0), "template": j, "amplitude": amplitude}
             best["base"] = np.average(flux - amplitude * f, weights=w)
             d = (w if weighted else 1.0) * (flat**2 - (flat - amplitude * centred) ** 2)
@@ -70,13 +71,20 @@ def metrics(
     for season, rows in enumerate(seasons(time, season_gap(grid))):
         for scale, teff in enumerate(grid.teff):
             tau, t0 = grid_of(time[rows], grid, teff)
+            origin = time[rows][0] - tau[0]
             half = grid.teff_coeff * teff - (0.0 if grid.as_original else EDGE)
             for step, centre in enumerate(t0):
                 inside = (tau > centre - half) & (tau < centre + half)
                 if inside.sum() >= grid.min_points:
                     x = (tau[inside] - centre) / teff
                     here = point(x, flux[rows][inside], error[rows][inside], bank, weighted, sigma)
-                    place = {"season": season, "scale": scale, "step": step, "teff": teff, "t0": centre}
+                    place = {
+                        "season": season,
+                        "scale": scale,
+                        "step": step,
+                        "teff": teff,
+                        "t0": origin + centre,
+                    }
                     found.append(place | here)
     return found
 
