@@ -24,7 +24,7 @@ def earth_ephemeris(first: float, last: float) -> Ephemeris:
     Parameters
     ----------
     first, last : float
-        Julian dates (TDB) that must be covered, within the years 1900 to 2100.
+        Julian dates (TDB) that must be covered, reference times included; within the years 1900 to 2100.
 
     Returns
     -------

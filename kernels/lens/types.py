@@ -19,7 +19,7 @@ STATUS_TEXT: dict[int, str] = {
     FEW_POINTS: "fewer usable rows than parameters",
     FLAT: "no data set varies",
     NO_START: "no start with a finite chi-square and enough rows near the peak",
-    OUTSIDE: "no position, or times outside of the ephemeris: parallax needs full Julian dates (BJD_TDB)",
+    OUTSIDE: "no position, or times or tref outside of the ephemeris (both are full Julian dates, BJD_TDB)",
 }
 
 STARTS = ("auto", "0.3.2", "0.5.2")

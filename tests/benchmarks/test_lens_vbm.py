@@ -1,7 +1,7 @@
 """Parameters of simulated lenses come back: 100 events each of finite sources, annual and space parallax.
 
-The magnifications come from VBMicrolensing's own light curves, but for the convention of GULLS, which it lacks:
-there the track is ours (compared with VBMicrolensing through a change of frame in tests/kernels).
+The magnifications come from VBMicrolensing's own light curves, but for the convention of GULLS, which it
+lacks: there the track is ours (compared with VBMicrolensing through a change of frame in tests/kernels).
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ def ground_times(rng, seasons=3):
 
 
 def with_noise(rng, sets):
-    """Times, fluxes, errors and labels of data sets of (time, magnification, source, blend, error at fs + fb)."""
+    """Columns for `prepare`, of data sets of (time, magnification, source, blend, error at fs + fb)."""
     rows = []
     for label, (time, magnification, source, blend, error) in enumerate(sets):
         flux = source * magnification + blend
@@ -54,7 +54,11 @@ def with_noise(rng, sets):
 
 def finite_source(rng, engine):
     rho = np.exp(rng.uniform(np.log(2e-3), np.log(5e-2)))
-    t0, tE, u0 = TREF + rng.uniform(-5, 5), np.exp(rng.uniform(np.log(10), np.log(60))), rho * rng.uniform(0.05, 1.5)
+    t0, tE, u0 = (
+        TREF + rng.uniform(-5, 5),
+        np.exp(rng.uniform(np.log(10), np.log(60))),
+        rho * rng.uniform(0.05, 1.5),
+    )
     peak = t0 + np.arange(-4 * rho * tE, 4 * rho * tE, 8 * rho * tE / 120)
     time = np.sort(np.concatenate([ground_times(rng), peak]))
     a = engine.ESPLLightCurve([np.log(u0), np.log(tE), t0, np.log(rho)], time)[0]
@@ -122,7 +126,9 @@ def test_parameters_of_100_events(case, engine):
         rows.append(with_noise(rng, sets))
         offsets.append(offsets[-1] + len(rows[-1][0]))
     curves, _ = prepare(*(np.concatenate(column) for column in zip(*rows, strict=True)), np.array(offsets))
-    tables = {label: read_satellite_table(DATA / f"satellite{n}.txt") for label, n in (satellites or {}).items()}
+    tables = {
+        label: read_satellite_table(DATA / f"satellite{n}.txt") for label, n in (satellites or {}).items()
+    }
     convention = "gulls" if case == "gulls" else "vbm"
     parallax = Parallax(vbm_earth_ephemeris(), RA, DEC, TREF, tables, convention)
     begin = perf_counter()
@@ -146,5 +152,13 @@ def test_parameters_of_100_events(case, engine):
     worst = np.flatnonzero(~near.any(axis=1))
     for k in worst[:6]:
         pull = (fits.params[k] - truth[k]) / fits.errors[k]
-        print(k, truth[k].round(3), fits.params[k].round(3), pull.round(1), found.chi2[k].round(1), fits.dof[k], fits.status[k])
+        print(
+            k,
+            truth[k].round(3),
+            fits.params[k].round(3),
+            pull.round(1),
+            found.chi2[k].round(1),
+            fits.dof[k],
+            fits.status[k],
+        )
     assert near.any(axis=1).sum() >= 95
