@@ -22,6 +22,11 @@ _PUBLIC = {
     "run": "skytrawl.runner",
     "lazy": "skytrawl.graph",
     "plan": "skytrawl.planner",
+    "fit_light_curve": "skytrawl.scan_curve",
+    "scan_light_curve": "skytrawl.scan_curve",
+    "scan_template_free_light_curve": "skytrawl.scan_curve",
+    "plot_scan": "skytrawl.scan_store",
+    "report_of_object": "skytrawl.scan_store",
     "SkytrawlError": "skytrawl.errors",
 }
 

@@ -19,7 +19,7 @@ FILES = ("microlensing_magnitudes.csv.gz", "microlensing_fluxes.csv.gz")
 EVENTS = {
     "OGLE-2003-BLG-235": "first planet found by microlensing (Bond et al. 2004); OGLE and MOA",
     "OGLE-2005-BLG-086": "single lens with parallax, nine years (Wyrzykowski et al. 2015); OGLE",
-    "OGLE-2008-BLG-092": "the second bump is a wide companion's (Poleski et al. 2014); OGLE",
+    "OGLE-2008-BLG-092": "bump of a wide companion, two years after the event (Poleski et al. 2014); OGLE",
     "OGLE-2014-BLG-0939": "single lens (Yee et al. 2015); OGLE",
     "OGLE-2016-BLG-1195": "planet of an ultracool dwarf (Shvartzvald et al. 2017); KMTNet, two telescopes",
     "WFIRST_1827": "simulated planetary event, two seasons",
