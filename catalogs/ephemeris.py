@@ -4,7 +4,7 @@ import importlib.util
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from skytrawl.catalogs.heliocentric import SCALES, to_geocentric, to_heliocentric
 from skytrawl.catalogs.times import MJD_ZERO
 from skytrawl.errors import BackendUnavailableError, ParameterError
-from skytrawl.kernels.lens.parallax import Ephemeris
+
+if TYPE_CHECKING:
+    from skytrawl.kernels.lens.parallax import Ephemeris
 
 # Straight lines between places that are so far apart in time are wrong by 1.5e-7 au; a day apart, by 4e-5 au.
 _STEP = 1.0 / 16.0
 
 
-def earth_ephemeris(first: float, last: float) -> Ephemeris:
+def earth_ephemeris(first: float, last: float) -> "Ephemeris":
     """The Earth from the Sun, from astropy's built-in ephemeris (erfa epv00; no download).
 
     Parameters
@@ -44,8 +46,10 @@ def earth_ephemeris(first: float, last: float) -> Ephemeris:
 
 
 @lru_cache(maxsize=8)
-def _earth(first: int, last: int) -> Ephemeris:
+def _earth(first: int, last: int) -> "Ephemeris":
     from erfa import epv00
+
+    from skytrawl.kernels.lens.parallax import Ephemeris  # its package loads Numba
 
     days = np.arange((last - first) / _STEP + 1) * _STEP
     place = epv00(float(first), days)[0]["p"]
@@ -53,7 +57,7 @@ def _earth(first: int, last: int) -> Ephemeris:
 
 
 @lru_cache(maxsize=1)
-def vbm_earth_ephemeris() -> Ephemeris:
+def vbm_earth_ephemeris() -> "Ephemeris":
     """The Earth from the Sun as VBMicrolensing has it: its daily table, 1990 to 2050.
 
     With straight lines between the days it departs from the Earth's way by up to 4e-5 au, and its dates are
@@ -64,6 +68,8 @@ def vbm_earth_ephemeris() -> Ephemeris:
     BackendUnavailableError
         Without VBMicrolensing.
     """
+    from skytrawl.kernels.lens.parallax import Ephemeris
+
     package = importlib.util.find_spec("VBMicrolensing")
     if package is None or package.origin is None:
         raise BackendUnavailableError(
@@ -73,7 +79,7 @@ def vbm_earth_ephemeris() -> Ephemeris:
     return Ephemeris(sun[:, 0], -_places(sun))
 
 
-def read_satellite_table(path: str | Path, center: Literal["earth", "sun"] = "earth") -> Ephemeris:
+def read_satellite_table(path: str | Path, center: Literal["earth", "sun"] = "earth") -> "Ephemeris":
     """Read where a satellite is: lines of Julian date, right ascension, declination and distance.
 
     The columns are separated by blanks or commas, in degrees (ICRS) and au; further columns are ignored.
@@ -97,6 +103,8 @@ def read_satellite_table(path: str | Path, center: Literal["earth", "sun"] = "ea
         For a file that cannot be read, a line without four numbers, dates that do not ascend or are no full
         Julian dates; names the line.
     """
+    from skytrawl.kernels.lens.parallax import Ephemeris
+
     path = Path(path)
     table = _read_table(path)
     ephemeris = Ephemeris(table[:, 0], _places(table), center)
