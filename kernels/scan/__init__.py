@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.backend import Backend, resolve
 from skytrawl.kernels.curves import Curves
+from skytrawl.kernels.scan.templates import BELLS, Template
 from skytrawl.kernels.scan.types import Candidates, Diagnostics, ScanGrid, ScanResult, teff_series
 
 __all__ = [
@@ -27,14 +28,11 @@ __all__ = [
 # Enters the fingerprint of every run: raise it when a kernel gives other numbers.
 KERNEL_VERSION = "1"
 
-# The bells of Kim et al. 2018 (AJ 155, 76): the point-lens forms of u0 = 0 and u0 = 1.
-BELLS = ("pspl0", "pspl1")
-
 
 def scan(
     curves: Curves,
     grid: ScanGrid,
-    bank: Sequence[str] = BELLS,
+    bank: Sequence[str | Template] = BELLS,
     k: int = 10,
     backend: Backend = "auto",
 ) -> ScanResult:
@@ -58,7 +56,7 @@ def scan(
     curves : Curves
         Seasons and grid of an object come from the times of all its data sets.
     grid : ScanGrid
-    bank : sequence of str, names of templates
+    bank : sequence of str or Template
     k : int, clusters that are kept for each object
     backend : {"auto", "cpu", "cuda"}
 
@@ -89,7 +87,7 @@ def diagnose(
     curves: Curves,
     grid: ScanGrid,
     candidates: Candidates,
-    bank: Sequence[str] = BELLS,
+    bank: Sequence[str | Template] = BELLS,
     sigma: float = 3.0,
     source_flux: NDArray[np.float64] | None = None,
 ) -> Diagnostics:

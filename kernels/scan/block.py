@@ -33,6 +33,8 @@ def normalise(time, flux, error, sets, starts, bounds, as_original, tau, w, y): 
     """
     for d in range(bounds.shape[0]):
         a, b = sets[d], sets[d + 1]
+        if a == b:
+            continue
         unit = 2.0 ** np.floor(np.log2(np.min(error[a:b])))
         for s in range(bounds.shape[1] - 1):
             lo, hi = bounds[d, s], bounds[d, s + 1]
@@ -179,6 +181,9 @@ def scan_block(  # type: ignore[no-untyped-def]
             n_runs += min(filled, n_rows)
         sizes[o, 0], sizes[o, 1] = n_seasons, counts.sum()
         if room > len(values):
+            # What was there goes before more is taken.
+            values = doubts = bump = dip = np.empty(0, np.float32)
+            few = np.empty(0, np.int32)
             values, doubts, few = (
                 np.empty(room, np.float32),
                 np.empty(room, np.float32),

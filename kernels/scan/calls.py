@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import cfunc, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from skytrawl.kernels.scan.templates import Template
 
 
-@intrinsic  # type: ignore[misc]
-def call(typingctx: Any, address: Any, u: Any) -> Any:
-    """Value at `u` of the function ``double(double)`` at `address`."""
+def _call(typingctx: Any, address: Any, u: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()])
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
 
     return types.float64(types.int64, types.float64), codegen
+
+
+# call(address, u): value at u of the function ``double(double)`` at this address, in compiled code.
+call: Any = intrinsic(_call)
 
 
 @lru_cache(maxsize=256)

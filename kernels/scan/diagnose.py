@@ -11,6 +11,7 @@ from skytrawl.kernels.jit import njit
 from skytrawl.kernels.scan.exact import fit_window, window_of
 from skytrawl.kernels.scan.seasons import grid_row, season_bounds, season_gap
 from skytrawl.kernels.scan.tables import make_bank
+from skytrawl.kernels.scan.templates import Template
 from skytrawl.kernels.scan.types import Candidates, Diagnostics, ScanGrid
 
 # Rows outside the window that tell the scale of the errors.
@@ -230,7 +231,7 @@ def diagnose(
     curves: Curves,
     grid: ScanGrid,
     candidates: Candidates,
-    bank: Sequence[str],
+    bank: Sequence[str | Template],
     sigma: float = 3.0,
     source_flux: NDArray[np.float64] | None = None,
 ) -> Diagnostics:

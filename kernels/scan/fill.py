@@ -113,7 +113,7 @@ def fill_scale(  # type: ignore[no-untyped-def]
         if n_ranges == 0:
             continue
         # What the polynomials do not know: a step rounded to the digits of the times, times so rounded.
-        extra = (longest * abs(delta - dt0_coeff * teff) + 4e-16 * abs(tau[bounds[0, s + 1] - 1])) / teff
+        extra = (longest * abs(delta - dt0_coeff * teff) + 4e-16 * (abs(base) + count * delta)) / teff
         fast = most <= longest and shortest > longest - LENGTHS and farthest <= 1.0 + 1e-6 and extra < WORST
         for r in range(n_ranges):
             r0, r1 = other[r, 0], other[r, 1]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.scan.seasons import season_gap
 from skytrawl.kernels.scan.tables import WIDTH, Bank, make_bank
+from skytrawl.kernels.scan.templates import Template
 from skytrawl.kernels.scan.types import Candidates, ScanGrid, ScanResult
 
 
@@ -28,7 +29,7 @@ def candidates_of(
     return Candidates(*(np.ascontiguousarray(column) for column in columns))
 
 
-def scan(curves: Curves, grid: ScanGrid, bank: Sequence[str], k: int) -> ScanResult:
+def scan(curves: Curves, grid: ScanGrid, bank: Sequence[str | Template], k: int) -> ScanResult:
     """Scan a block of curves; see `skytrawl.kernels.scan.scan`."""
     from skytrawl.kernels.scan.block import scan_block
 

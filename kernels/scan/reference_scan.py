@@ -104,9 +104,9 @@ def points_of(
                 fitted = point(sets, t0, half, teff, grid, bank)
                 if fitted is not None:
                     found.append((s, k, i, t0, start + i * delta, *fitted))
-    columns = np.array(found).reshape(-1, 9).T
-    kinds = (np.int64, np.int64, np.int64, np.float64, np.float64, np.float64, np.int64, np.int64, np.int64)
-    return Points(*(column.astype(kind) for column, kind in zip(columns, kinds, strict=True))), rows
+    table = np.array(found).reshape(-1, 9).T
+    season, scale, step, template, sign, n_window = table[[0, 1, 2, 6, 7, 8]].astype(np.int64)
+    return Points(season, scale, step, table[3], table[4], table[5], template, sign, n_window), rows
 
 
 def best_of(ratio: FloatArray, candidates: NDArray[np.bool_]) -> int:
@@ -157,8 +157,8 @@ def scan(curves: Curves, grid: ScanGrid, bank: Sequence[str | Template], k: int 
         bounds = [slice(*curves.rows[d : d + 2]) for d in range(curves.sets[o], curves.sets[o + 1])]
         if not bounds:
             continue
-        columns = ([column[b] for b in bounds] for column in curves[:3])
-        points, rows = points_of(*columns, grid, templates)
+        time, flux, error = ([column[b] for b in bounds] for column in curves[:3])
+        points, rows = points_of(time, flux, error, grid, templates)
         sizes[o] = len({row[0] for row in rows}), sum(len(row[2]) for row in rows), len(points.t0)
         noise[o] = noise_levels(points, grid)
         places = list(enumerate(clusters_of(points, rows, grid, k)))

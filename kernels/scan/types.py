@@ -125,7 +125,8 @@ class Diagnostics(NamedTuple):
     n_coincident : int64, those of them with dchi2 / k^2 > sigma^2 and an amplitude of the candidate's sign
     achromatic_chi2 : float64
         Chi-square about their weighted mean of the amplitudes in units of the source flux (if given, else of the
-        given flux unit) over the data sets of n_sets; n_sets - 1 degrees of freedom; NaN with fewer than 2.
+        given flux unit) over the data sets of n_sets, with errors times k; n_sets - 1 degrees of freedom; NaN
+        with fewer than 2.
     """
 
     n_window: NDArray[np.int64]
