@@ -115,7 +115,7 @@ def diagnose(
     ParameterError
         If candidates, bank or source_flux do not belong to the curves and the grid.
     """
-    from skytrawl.kernels.scan.diagnose import diagnose as run
+    from skytrawl.kernels.scan.quality import diagnose as run
 
     return run(curves, grid, candidates, bank, sigma, source_flux)
 
@@ -143,7 +143,7 @@ def outside_scale(curves: Curves, grid: ScanGrid, candidates: Candidates) -> NDA
     ParameterError
         If the candidates do not belong to the curves and the grid.
     """
-    from skytrawl.kernels.scan.diagnose import outside_scale as run
+    from skytrawl.kernels.scan.quality import outside_scale as run
 
     return run(curves, grid, candidates)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import skytrawl.kernels.scan as package
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.curves import prepare
 from skytrawl.kernels.scan import BELLS, ScanGrid, diagnose, outside_scale, scan
@@ -145,3 +146,11 @@ def test_foreign_candidates_are_refused():
         diagnose(curves, GRID, top._replace(template=top.template + 2))
     with pytest.raises(ParameterError, match="source_flux"):
         diagnose(curves, GRID, top, source_flux=np.ones(4))
+
+
+def test_names_of_the_package_stay_functions():
+    curves = event(np.random.default_rng(6), n_sets=1)
+    for _ in range(2):
+        top = package.scan(curves, GRID, k=2, backend="cpu").top
+        assert package.diagnose(curves, GRID, top).n_sets[0, 0] == 1
+        assert package.outside_scale(curves, GRID, top).shape == (1, 2)
