@@ -159,7 +159,7 @@ def workspace_bytes(n_rows: int, grid: ScanGrid, days: float | None = None, n_te
     n_rows : int, rows of the largest object
     grid : ScanGrid
     days : float, optional
-        Days that all seasons of the largest object last together, which bounds the grid as well.
+        Days from the first to the last time of the largest object, which bounds the grid as well.
     n_templates : int
 
     Returns
@@ -171,8 +171,8 @@ def workspace_bytes(n_rows: int, grid: ScanGrid, days: float | None = None, n_te
     for teff in grid.teff:
         filled = n_rows * longest // grid.min_points
         if days is not None:
-            # A step more for each season, of which every row may begin one.
-            filled = min(filled, int(days / (grid.dt0_coeff * teff)) + n_rows)
+            # Each season may end within a step.
+            filled = min(filled, int(days / (grid.dt0_coeff * teff)) + int(days / grid.gap) + 2)
         points += filled + 64
         runs += min(filled, n_rows)
     tables = 400_000 + 3 * 8 * 4096 * n_templates
