@@ -10,7 +10,7 @@ is kept, so that neither finding a maximum nor taking points out touches all of 
 only where the stop rule can depend on them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,8 @@ class Clusters(NamedTuple):
         rank = np.arange(len(order)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
         kept = order[rank < k]
         offsets = np.searchsorted(owner[kept], np.arange(len(self.offsets))).astype(np.int64)
-        return Clusters(offsets, *(column[kept] for column in self[1:]))
+        columns: list[Any] = [column[kept] for column in self[1:]]
+        return Clusters(offsets, *columns)
 
 
 def clusters(

@@ -173,7 +173,7 @@ def spread(d, bits, n, m, offset, threshold):  # type: ignore[no-untyped-def]
 
     `bits` is d as int64; d[n : m + 1] is 0, which is not above the threshold.
     """
-    products, largest, above = 0.0, np.int64(0), 0
+    products, largest, above = 0.0, np.int64(0), np.int64(0)
     one, following, integers = d[:m], d[1 : m + 1], bits[:m]
     for i in range(m):
         product = (one[i] - offset) * (following[i] - offset)

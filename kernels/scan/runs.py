@@ -111,9 +111,9 @@ def find_runs(curves: Curves, grid: ScanGrid) -> Runs:
             f"object {several[0]} of the block has {np.diff(curves.sets)[several[0]]} data sets: "
             "give the grid of one data set an object, or scan() for their sum"
         )
-    offsets, runs, n_points, *seasons = _find(
+    offsets, runs, n_points, seasons, start, end, bounds = _find(
         curves.time, curves.rows, curves.sets, season_gap(grid), np.array(grid.teff), grid.dt0_coeff,
         grid.teff_coeff, grid.as_original, grid.min_points,
     )  # fmt: skip
     season, scale, first, point = (np.ascontiguousarray(column) for column in runs.T)
-    return Runs(offsets, season, scale, first, np.append(point, n_points), *seasons, grid)
+    return Runs(offsets, season, scale, first, np.append(point, n_points), seasons, start, end, bounds, grid)

@@ -135,8 +135,8 @@ def score_052(
 
 
 def _empty(n: int) -> Scores:
-    nans = (np.full(n, np.nan) for _ in range(3))
-    return Scores(np.full(n, -1, np.int64), *nans, np.zeros(n, np.int64))
+    score, median, scale = np.full((3, n), np.nan)
+    return Scores(np.full(n, -1, np.int64), score, median, scale, np.zeros(n, np.int64))
 
 
 def _write(scores: Scores, o: int, dchi2: float, values: NDArray[np.float64], scale: float) -> None:
