@@ -3,21 +3,19 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.lens.cpu_result import fluxes, magnification
 from skytrawl.kernels.lens.cpu_seeds import centre, seeds, winsorize
 from skytrawl.kernels.lens.cpu_starts import refine
 from skytrawl.kernels.lens.cpu_step import descend
-from skytrawl.kernels.lens.starts import original_starts
-from skytrawl.kernels.lens.types import FEW_POINTS, FLAT, NO_START, STARTS, FitOptions, Fits
+from skytrawl.kernels.lens.types import FEW_POINTS, FLAT, NO_START
 
-NAMES = ("t0", "tE", "u0")
 # Starts that are followed on all rows, how little less than the best they may promise, and the steps within
 # which all but the first must be better than the best so far to go on.
 FOLLOWED, WORSE, WORSE_BY, TRIAL_STEPS = 3, 0.02, 30.0, 20
+# A chi-square per degree of freedom that calls for more starts, and how many gaps to either side these try.
+BAD, NEXT = 1.2, 2
 # Standard deviation over median of the absolute value, for a normal distribution.
 NORMAL_MEDIAN = 1.4826
 
@@ -102,6 +100,30 @@ def _starts(time, flux, weight, rows, total, limits, guard, search, u0_range, po
 
 
 @njit()
+def _between(time, flux, weight, rows, total, limits, guard, u0_range, positive, t0):  # type: ignore[no-untyped-def]
+    """Find starts, as `_starts`, with the peak between rows next to t0.
+
+    A peak that lies between two rows leaves a minimum of chi-square of its own for each pair of rows.
+    """
+    most = 0
+    for d in range(len(rows) - 1):
+        if rows[d + 1] - rows[d] > rows[most + 1] - rows[most]:
+            most = d
+    a, b = rows[most], rows[most + 1]
+    at = a + np.searchsorted(time[a:b], t0)
+    places = np.empty((3 * 2 * NEXT, 4))
+    n = 0
+    for i in range(max(at - NEXT, a), min(at + NEXT, b - 1)):
+        gap = time[i + 1] - time[i]
+        if gap > 0.0:
+            for k in range(1, 4):
+                places[n, 0], places[n, 1] = time[i] + 0.25 * k * gap, 0.125 * gap
+                places[n, 2] = places[n, 3] = 0.0
+                n += 1
+    return refine(time, flux, weight, rows, total, places[:n], limits, guard, u0_range, positive, FOLLOWED)
+
+
+@njit()
 def _fit_one(  # type: ignore[no-untyped-def]
     time, flux, error, rows, keep, starts, automatic, limits, guard, rounds, tolerance, search, u0_range,
     positive, out, covariance, out_sets,
@@ -167,8 +189,18 @@ def _fit_one(  # type: ignore[no-untyped-def]
     sets, matrix = np.zeros((n_sets, 4)), np.zeros((3, 3))
     best_matrix = np.zeros((3, 3))
     best_chi2, best_gain, status = np.inf, -np.inf, NO_START
-    for k in range(len(tries)):
-        if k > 0 and automatic and tries[k, 3] < tries[0, 3] - max(WORSE * abs(tries[0, 3]), WORSE_BY):
+    k, first_lot = -1, len(tries)
+    while k + 1 < len(tries) or (automatic and k + 1 == first_lot and best_chi2 > BAD * max(spare, 1)):
+        k += 1
+        if k == len(tries):
+            if status == NO_START:
+                break
+            more = _between(t, z, w, krows, total, limits, guard, u0_range, positive, best[0])
+            if len(more) == 0:
+                break
+            tries = np.concatenate((tries, more))
+        leader = tries[0 if k < first_lot else first_lot, 3]
+        if automatic and tries[k, 3] < leader - max(WORSE * abs(leader), WORSE_BY):
             continue
         lens[:] = tries[k, :3]
         if not np.all(np.isfinite(lens)):
@@ -216,11 +248,15 @@ def _clip(time, flux, error, rows, lens, out_sets, sigma, keep):  # type: ignore
 
 
 @njit()
-def _fit_all(  # type: ignore[no-untyped-def]
+def fit_all(  # type: ignore[no-untyped-def]
     time, flux, error, rows, sets, starts, first_start, automatic, limits, guard, rounds, tolerance, search,
     u0_range, positive, clip_sigma, clip_rounds, out, covariance, out_sets, status,
 ):  # fmt: skip
-    """Fit all objects."""
+    """Fit all objects.
+
+    Arguments are those of `_fit_one`, for objects ``sets[k]:sets[k + 1]``; starts ``first_start[k]`` on are
+    of object k. `out`, `covariance`, `out_sets` and `status` are filled.
+    """
     for k in range(len(sets) - 1):
         a, b = rows[sets[k]], rows[sets[k + 1]]
         mine = rows[sets[k] : sets[k + 1] + 1] - a
@@ -249,64 +285,3 @@ def _fit_all(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 if status[k] != NO_START:
                     break
-
-
-def fit(curves: Curves, start: NDArray[np.float64] | None = None, options: FitOptions | None = None) -> Fits:
-    """Fit a single point lens to every object, with a source and a blend flux for each data set.
-
-    Parameters
-    ----------
-    curves : Curves
-    start : float64[n_objects, 3] or float64[n_objects, m, 3], optional
-        t0 [days of the input], tE [days], u0, one or several starts an object, of which the best result is
-        kept; rows with NaN do not count. By default starts are found as ``options.start`` says.
-    options : FitOptions, optional
-
-    Returns
-    -------
-    Fits
-        Times are taken from the middle of each object, so that no offset of the times changes the answer.
-
-    Raises
-    ------
-    ValueError
-        If `start` has another shape.
-    """
-    options = FitOptions() if options is None else options
-    n = curves.n_objects
-    if start is not None:
-        given = np.asarray(start, np.float64)
-        if given.ndim not in (2, 3) or given.shape[0] != n or given.shape[-1] != 3:
-            raise ValueError(f"start has shape {given.shape}; it must be ({n}, 3) or ({n}, m, 3)")
-        each = 1 if given.ndim == 2 else given.shape[1]
-        starts, first = given.reshape(-1, 3), np.arange(n + 1) * each
-    elif options.start != STARTS[0]:
-        starts, first = original_starts(curves, options)
-    else:
-        starts, first = np.empty((0, 3)), np.zeros(n + 1, np.int64)
-    out, covariance = np.empty((n, 8)), np.empty((n, 3, 3))
-    out_sets, status = np.empty((curves.n_sets, 5)), np.empty(n, np.int64)
-    most = options.auto_init_max_clusters
-    _fit_all(
-        curves.time, curves.flux, curves.error, curves.rows, curves.sets, np.ascontiguousarray(starts), first,
-        start is None and options.start == STARTS[0],
-        (options.pspl_fit_u0_min, math.log(options.tE_min), math.log(options.tE_max)),
-        (float(options.pspl_fit_t0_support_tE_coeff), _guard_rows(options)),
-        options.max_iterations, options.tolerance,
-        (options.auto_init_teff_min or 0.0, options.auto_init_teff_max or 0.0,
-         float(options.auto_init_min_n_eff), 4 if most is None else most),
-        (options.auto_init_u0_min, options.auto_init_u0_max),
-        options.positive_source and options.start != "0.3.2",
-        float(options.clip_sigma), options.clip_rounds, out, covariance, out_sets, status,
-    )  # fmt: skip
-    return Fits(
-        NAMES, np.ascontiguousarray(out[:, :3]), covariance, out[:, 3].copy(), out[:, 4].copy(),
-        out[:, 5].astype(np.int64), out[:, 6].astype(np.int64), status, out[:, 7].astype(np.int64),
-        curves.sets,
-        *(out_sets[:, k].copy() for k in range(5)),
-    )  # fmt: skip
-
-
-def _guard_rows(options: FitOptions) -> int:
-    """Rows that must support t0, 0 where the guard is off."""
-    return options.pspl_fit_min_t0_support_points if options.pspl_fit_t0_support_tE_coeff > 0 else 0

@@ -3,12 +3,9 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.lens.cpu_sums import CONSTANT
-from skytrawl.kernels.lens.types import Fits
 
 # Least u^2, as in jacscanomaly (u >= 1e-12).
 LEAST = 1e-24
@@ -20,6 +17,15 @@ def magnification(since, tE, u0):  # type: ignore[no-untyped-def]
     tau = since / tE
     q = max(u0 * u0 + tau * tau, LEAST)
     return (q + 2.0) / math.sqrt(q * (q + 4.0))
+
+
+@njit()
+def _excess(since, tE, u0):  # type: ignore[no-untyped-def]
+    """Magnification less 1, without a difference of near equals."""
+    tau = since / tE
+    q = max(u0 * u0 + tau * tau, LEAST)
+    s = math.sqrt(q * (q + 4.0))
+    return 4.0 / (s * (q + 2.0 + s))
 
 
 @njit()
@@ -79,7 +85,7 @@ def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance
             continue
         centre = 0.0
         for i in range(a, b):
-            centre += weight[i] * magnification(time[i] - lens[0], tE, lens[2])
+            centre += weight[i] * _excess(time[i] - lens[0], tE, lens[2])
         centre /= total[d]
         xx = xy = 0.0
         weighted[:] = 0.0
@@ -88,7 +94,7 @@ def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance
             tau = (time[i] - lens[0]) / tE
             q = max(lens[2] * lens[2] + tau * tau, LEAST)
             s = math.sqrt(q * (q + 4.0))
-            x = (q + 2.0) / s - centre
+            x = 4.0 / (s * (q + 2.0 + s)) - centre
             h = 8.0 / (s * s * s)
             slope[0], slope[1], slope[2] = h * tau / tE, h * tau * tau, -h * lens[2]
             xx += weight[i] * x * x
@@ -101,10 +107,12 @@ def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance
         fs = xy / xx if seen else 0.0
         one = 0.0
         for i in range(a, b):
-            x = magnification(time[i] - lens[0], tE, lens[2]) - centre
+            x = _excess(time[i] - lens[0], tE, lens[2]) - centre
             off = flux[i] - fs * x
             one += weight[i] * off * off
         chi2 += one
+        # from A - 1 to A
+        centre += 1.0
         out_sets[d, 0], out_sets[d, 1] = fs * unit[d], mean[d] - fs * centre * unit[d]
         out_sets[d, 2], out_sets[d, 3], out_sets[d, 4] = np.nan, unit[d] / math.sqrt(total[d]), one
         if not seen:
@@ -125,7 +133,7 @@ def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance
 
 
 @njit()
-def _model(time, rows, sets, lens, source, blend, out):  # type: ignore[no-untyped-def]
+def model_flux(time, rows, sets, lens, source, blend, out):  # type: ignore[no-untyped-def]
     """Fill the model flux of all rows."""
     for k in range(len(sets) - 1):
         for d in range(sets[k], sets[k + 1]):
@@ -139,7 +147,7 @@ def _model(time, rows, sets, lens, source, blend, out):  # type: ignore[no-untyp
 
 
 @njit()
-def _constant(flux, error, rows, out):  # type: ignore[no-untyped-def]
+def weighted_means(flux, error, rows, out):  # type: ignore[no-untyped-def]
     """Fill with the weighted mean of each data set."""
     for d in range(len(rows) - 1):
         least = np.inf
@@ -152,67 +160,3 @@ def _constant(flux, error, rows, out):  # type: ignore[no-untyped-def]
             sum_wy += w * (flux[i] - flux[rows[d]])
         for i in range(rows[d], rows[d + 1]):
             out[i] = flux[rows[d]] + sum_wy / sum_w
-
-
-def model(curves: Curves, fits: Fits) -> NDArray[np.float64]:
-    """Model flux of PSPL fits at every row.
-
-    Returns
-    -------
-    float64[n_rows]
-        fs A(t) + fb; the weighted mean of the data set for objects without a lens.
-
-    Raises
-    ------
-    ValueError
-        If the fits are of other data sets, or of another kind of lens.
-    """
-    if fits.names[:3] != ("t0", "tE", "u0") or len(fits.names) > 3:
-        raise ValueError(f"the fits are of a lens with {', '.join(fits.names)}; a PSPL has t0, tE, u0")
-    if len(fits.source_flux) != curves.n_sets or not np.array_equal(fits.sets, curves.sets):
-        raise ValueError(f"fits of {len(fits.source_flux)} data sets, curves of {curves.n_sets}")
-    out = np.empty(len(curves.time))
-    _model(curves.time, curves.rows, curves.sets, fits.params, fits.source_flux, fits.blend_flux, out)
-    return out
-
-
-def constant(curves: Curves) -> NDArray[np.float64]:
-    """Weighted mean flux of the data set of every row, float64[n_rows]."""
-    out = np.empty(len(curves.time))
-    _constant(curves.flux, curves.error, curves.rows, out)
-    return out
-
-
-def residual(
-    curves: Curves, fits: Fits | None = None, baseline: NDArray[np.floating] | None = None
-) -> NDArray[np.float64]:
-    """Flux less a model, row by row.
-
-    Parameters
-    ----------
-    curves : Curves
-    fits : Fits, optional
-        PSPL fits, whose model is taken off.
-    baseline : float[n_rows], optional
-        A model of the user's own, in the flux unit and order of rows of `curves`. With neither, the weighted
-        mean of each data set is taken off.
-
-    Returns
-    -------
-    float64[n_rows]
-
-    Raises
-    ------
-    ValueError
-        With fits and baseline, with a baseline of another length, or with values that are not finite.
-    """
-    if fits is not None and baseline is not None:
-        raise ValueError("give either fits or a baseline")
-    if baseline is not None:
-        values = np.asarray(baseline, np.float64)
-        if values.shape != curves.flux.shape:
-            raise ValueError(f"baseline has shape {values.shape}, the curves {curves.flux.shape}")
-        if not np.all(np.isfinite(values)):
-            raise ValueError("the baseline is not finite everywhere")
-        return curves.flux - values
-    return curves.flux - (constant(curves) if fits is None else model(curves, fits))

@@ -1,4 +1,8 @@
-"""Levenberg-Marquardt steps in (t0, ln tE, u0) on the projected residual, in Numba."""
+"""Levenberg-Marquardt steps on the projected residual of a PSPL, in Numba.
+
+Steps are taken in (t0, ln tE, u0 tE). Where no baseline is seen, chi-square has a long valley of constant
+u0 tE, which is straight in these and bent in (t0, ln tE, u0).
+"""
 
 import math
 
@@ -28,6 +32,20 @@ def supported(time, rows, t0, half, least):  # type: ignore[no-untyped-def]
         if count >= least:
             return True
     return count >= least
+
+
+@njit()
+def _to_scale(matrix, slope, u0, out, down):  # type: ignore[no-untyped-def]
+    """Normal equations by (t0, ln tE, u0 tE / tE of now) from those by (t0, ln tE, u0).
+
+    At constant u0 tE, u0 falls by u0 for each e-fold of tE.
+    """
+    out[:, :], down[:] = matrix, slope
+    down[1] -= u0 * slope[2]
+    for k in range(3):
+        out[1, k] -= u0 * matrix[2, k]
+    for k in range(3):
+        out[k, 1] -= u0 * out[k, 2]
 
 
 @njit()
@@ -67,7 +85,7 @@ def descend(  # type: ignore[no-untyped-def]
     floor, low, high = limits
     n_sets = len(rows) - 1
     shift, sums = np.zeros(n_sets), np.zeros((n_sets, N_SUMS))
-    slope, step, next_slope = np.zeros(3), np.zeros(3), np.zeros(3)
+    slope, step, next_slope, down = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
     next_matrix, next_sets, free = np.zeros((3, 3)), np.zeros((n_sets, 4)), np.zeros((3, 3))
     lens[1] = min(max(lens[1], low), high)
     lens[2] = max(abs(lens[2]), floor)
@@ -82,27 +100,28 @@ def descend(  # type: ignore[no-untyped-def]
     noise = ROUNDING * square.sum()
     damping, taken, status = FIRST_DAMPING, 0, NOT_CONVERGED
     while taken < rounds:
-        free[:, :] = matrix
         # What stands at a limit and would go beyond stands still.
         held = (
             False,
             (lens[1] <= low and slope[1] < 0.0) or (lens[1] >= high and slope[1] > 0.0),
             lens[2] <= floor and slope[2] < 0.0,
         )
+        bend = 0.0 if held[2] else lens[2]
+        _to_scale(matrix, slope, bend, free, down)
         for k in range(3):
             if held[k]:
                 free[k, :] = 0.0
                 free[:, k] = 0.0
+                down[k] = 0.0
         accepted = False
         promised = np.inf
         for _ in range(ATTEMPTS):
-            if not solve(free, slope, damping, step):
+            if not solve(free, down, damping, step):
                 damping *= 10.0
                 continue
             promised = 0.0
             for k in range(3):
-                if not held[k]:
-                    promised += slope[k] * step[k]
+                promised += down[k] * step[k]
             longest = max(
                 abs(step[1]) / LONGEST_TE,
                 abs(step[0]) / (LONGEST_T0 * tE),
@@ -112,8 +131,9 @@ def descend(  # type: ignore[no-untyped-def]
                 step /= longest
             t0 = lens[0] + step[0]
             log_tE = min(max(lens[1] + step[1], low), high)
-            u0 = max(abs(lens[2] + step[2]), floor)
             next_tE = math.exp(log_tE)
+            ratio = 1.0 if held[2] else tE / next_tE
+            u0 = max(abs((lens[2] + step[2]) * ratio), floor)
             if supported(guard_time, guard_rows, t0, guard[0] * next_tE, guard[1]):
                 found = normal(
                     time, flux, weight, rows, total, square, t0, next_tE, u0, shift, sums, next_sets,
