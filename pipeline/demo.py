@@ -1,4 +1,4 @@
-"""The demonstration: real light curves to a ranked table and a figure, by the functions that run a survey."""
+"""The demonstration: real light curves to ranked tables and figures, by the functions that run a survey."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _TABLE = ("object_id", "class", "score", "n_pairs", "worst_key", "worst_dt", "wo
 
 
 def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
-    """Build an archive and a reference from bundled real data, score everything, print and draw the top.
+    """Score bundled real light curves by dm-dt and scan bundled microlensing events; print and draw the top.
 
     Parameters
     ----------
     out : Path
-        New folder for archive.zarr, reference.zarr, scores.zarr and anomaly.png.
+        New folder for archive.zarr, reference.zarr, scores.zarr and anomaly.png, and for events.zarr,
+        event-scan.zarr and events.png.
     workers : int, optional
         Worker processes; default one a core.
     top : int
@@ -35,7 +36,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
     Returns
     -------
     Path
-        The figure.
+        The figure of the object that dm-dt ranks first.
 
     Raises
     ------
@@ -45,6 +46,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
     from skytrawl.catalogs.query import open_query
     from skytrawl.catalogs.samples import demo_sources
     from skytrawl.console import progress_bar, say, show_columns
+    from skytrawl.demo_scan import scan_events
     from skytrawl.deploy.local import connect
     from skytrawl.intake.driver import ingest
     from skytrawl.runner import run
@@ -87,19 +89,19 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
                 preset=PRESET,
                 min_pairs=MIN_PAIRS,
             )
-    if summary.failed:
-        raise ArchiveError(f"{len(summary.failed)} partitions failed: {summary.failed[0]}")
-    opened = open_query(out / "scores.zarr")
-    best = _ranked(opened, set(chosen), top)
-    outside = int(opened.partitions["n_objects"].sum()) - len(chosen)
-    title = (
-        f"most anomalous of {outside:,} objects outside the reference (>= {MIN_PAIRS} pairs; lower is odder)"
-    )
-    show_columns(
-        title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE}, fit=True
-    )
-    figure = draw(out, best["object_id"][0], float(best["score"][0]))
-    say(f"figure: {figure}")
+        if summary.failed:
+            raise ArchiveError(f"{len(summary.failed)} partitions failed: {summary.failed[0]}")
+        opened = open_query(out / "scores.zarr")
+        best = _ranked(opened, set(chosen), top)
+        outside = int(opened.partitions["n_objects"].sum()) - len(chosen)
+        title = f"most anomalous of {outside:,} objects outside the reference "
+            f"(>= {MIN_PAIRS} pairs; lower is odder)"
+        show_columns(
+            title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE}, fit=True
+        )
+        figure = draw(out, best["object_id"][0], float(best["score"][0]))
+        say(f"figure: {figure}")
+        scan_events(out, client)
     say(f"ask for more: skytrawl query {out / 'scores.zarr'} --top 50")
     say(f"done in {time.perf_counter() - started:.0f} s")
     return figure

@@ -163,19 +163,25 @@ def window_figure(report: ScanReport, candidate: int = 0, path: str | Path | Non
     return save(figure, path)
 
 
-def template_free_figure(report: TemplateFreeReport, path: str | Path | None = None) -> Figure:
+def template_free_figure(
+    report: TemplateFreeReport,
+    path: str | Path | None = None,
+    *,
+    time_range: tuple[float, float] | None = None,
+) -> Figure:
     """Draw residuals in units of their errors, with the stretches that the template-free scan found.
 
     Parameters
     ----------
     report : TemplateFreeReport
-    path : str or Path, optional
+    path, time_range
+        As in `scan_figure`.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    frame = Frame(report, 2, (9.5, 6.0), None, heights=(3, 2))
+    frame = Frame(report, 2, (9.5, 6.0), time_range, heights=(3, 2))
     _flux_panel(frame, 0, report)
     for place, data in enumerate(report.data_sets):
         one = np.ones(len(data.time))

@@ -308,8 +308,10 @@ class TemplateFreeReport(CurveReport):
         row |= {"n_windows": len(self.windows), **{f"best_{name}": value for name, value in best.items()}}
         return one_row(row | {"flags": "; ".join(self.flags)})
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(
+        self, path: str | Path | None = None, *, time_range: tuple[float, float] | None = None
+    ) -> Figure:
         """Draw light curve and residuals with the windows."""
         from skytrawl.figures_scan import template_free_figure
 
-        return template_free_figure(self, path)
+        return template_free_figure(self, path, time_range=time_range)

@@ -15,3 +15,4 @@ print(found.summary())
 for window in found.windows[:3]:
     print(f"{window.dataset}: {window.n_points} points from {window.start:.1f}, chi2 = {window.chi2:.0f}")
 found.plot("template-free.png")
+found.plot("template-free-event.png", time_range=(2780, 2920))
