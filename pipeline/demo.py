@@ -94,8 +94,10 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
         opened = open_query(out / "scores.zarr")
         best = _ranked(opened, set(chosen), top)
         outside = int(opened.partitions["n_objects"].sum()) - len(chosen)
-        title = f"most anomalous of {outside:,} objects outside the reference "
+        title = (
+            f"most anomalous of {outside:,} objects outside the reference "
             f"(>= {MIN_PAIRS} pairs; lower is odder)"
+        )
         show_columns(
             title, {"rank": np.arange(1, len(best["score"]) + 1)} | {n: best[n] for n in _TABLE}, fit=True
         )
