@@ -29,10 +29,28 @@ from skytrawl.catalogs.versions import content_hash
 from skytrawl.errors import NotAnArchiveError, ReferenceMismatchError
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.scan import gumbel
+from skytrawl.kernels.scan.statistic import statistic
 from skytrawl.kernels.scan.types import ScanResult
 
 if TYPE_CHECKING:
     import xarray as xr
+
+__all__ = [
+    "FEATURES",
+    "SAMPLE",
+    "Null",
+    "build",
+    "combined",
+    "correlated",
+    "features",
+    "fingerprint",
+    "join",
+    "load",
+    "require_same",
+    "sample_of",
+    "save",
+    "statistic",
+]
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, np.ndarray]
@@ -48,7 +66,6 @@ FEATURES = (
     "autocorrelation",
     "noise_short",
     "noise_middle",
-    "noise_long",
 )
 #: Arrays of a sample, first dimension the object; ordered by hash.
 SAMPLE = ("sample_hash", "sample_statistic", "sample_features")
@@ -56,7 +73,11 @@ SAMPLE = ("sample_hash", "sample_statistic", "sample_features")
 _SAME = ("survey", "quantity", "photometry", "units", "bands", "scan")
 _WORDS = {
     "sample_hash": (("object",), "hash of the id", "1"),
-    "sample_statistic": (("object", "side"), "dchi2 over noise of the best bump and the best dip", "1"),
+    "sample_statistic": (
+        ("object", "side"),
+        "dchi2 over the root of the noise, of the best bump and the best dip",
+        "1",
+    ),
     "sample_features": (("object", "feature"), "what false alarms depend on", "1"),
 }
 # Rows closer than this tell of correlated noise, days.
@@ -65,20 +86,6 @@ _FEWEST = 50
 _NEIGHBOURS = 300
 # Ranks of the neighbours between which the law is fitted.
 _LOW, _HIGH = 0.7, 0.99
-
-
-def statistic(result: ScanResult) -> Floats:
-    """Statistic of the best bump and the best dip: dchi2 over the noise of its time scale.
-
-    Returns
-    -------
-    float64[n_objects, 2]
-        0 where there is no bump or no dip, NaN for objects without a filled grid point.
-    """
-    extreme = result.extreme
-    noise = np.take_along_axis(result.noise, np.maximum(extreme.scale, 0), axis=1)
-    found = np.where(extreme.season >= 0, extreme.dchi2 / noise, 0.0)
-    return np.where(result.n_filled[:, None] > 0, found, np.nan)
 
 
 def features(residual: Curves, result: ScanResult) -> Floats:
@@ -91,15 +98,15 @@ def features(residual: Curves, result: ScanResult) -> Floats:
 
     Returns
     -------
-    float64[n_objects, 8], no unit
+    float64[n_objects, 7], no unit
         In the order of `FEATURES`: ln of the numbers of rows, of filled grid points and of data sets (each
         plus 1); of residuals in units of their errors, cut at 3 robust standard deviations, ln of the root
         mean square (0 if that is 0) and the correlation of consecutive rows of a data set less than a day
-        apart, drawn to 0 as by ten pairs without correlation; mean ln noise over the first, second and last
-        third of the time scales.
+        apart, drawn to 0 as by ten pairs without correlation; mean ln noise over the first and the second
+        third of the time scales. The last third is left out: broad anomalies raise it.
     """
     n_rows = residual.rows[residual.sets[1:]] - residual.rows[residual.sets[:-1]]
-    thirds = np.array_split(np.log(result.noise), 3, axis=1)
+    thirds = np.array_split(np.log(result.noise), 3, axis=1)[:2]
     return np.stack(
         [
             np.log1p(n_rows),
@@ -159,7 +166,7 @@ def build(sample: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> xr.Data
     ----------
     sample : mapping
         Arrays `SAMPLE`: ``sample_hash`` uint64[n] ascending, ``sample_statistic`` float64[n, 2],
-        ``sample_features`` float64[n, 8].
+        ``sample_features`` float64[n, 7].
     attrs : mapping
         survey, quantity, photometry, units, bands and scan (parameters of the scan, a mapping), which are
         compared at use, and whatever tells of the origin (sources, sample_size): plain values.
@@ -304,8 +311,8 @@ class Null:
     ----------
     hashes : uint64[n], ascending
     dips : float64[n], statistic of the best dip of each sample object
-    features : float64[n, 8], centred and in units of their spread
-    centre, spread : float64[8]
+    features : float64[n, 7], centred and in units of their spread
+    centre, spread : float64[7]
     neighbours : int
         How many sample objects tell the law of an object.
     reach : float
@@ -356,7 +363,7 @@ class Null:
         Parameters
         ----------
         statistic : float64[m, 2], as `statistic` gives it
-        features : float64[m, 8], as `features` gives them
+        features : float64[m, 7], as `features` gives them
         hashes : uint64[m], optional
             Hashes of the ids: an object of the sample does not count for itself.
 

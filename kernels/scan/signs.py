@@ -10,8 +10,8 @@ largest peak of pure noise is held against the second largest (26 to 38 % false 
 Therefore signs are drawn on nested blocks, of every length from the whole data set to the single row: a block
 is cut in two near its middle, at random, the difference between the means of its parts gets a random sign,
 and each part is cut in the same way. These differences are the coefficients of an unbalanced Haar wavelet.
-It is orthogonal and nearly decorrelates noise of a smooth spectrum, so that the copies have the power of the curve
-at every time scale, everywhere in it.
+It is orthogonal and nearly decorrelates noise of a smooth spectrum, so that the copies have the power of the
+curve at every time scale, everywhere in it.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from skytrawl.errors import ParameterError
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.scan import gumbel
+from skytrawl.kernels.scan.statistic import statistic
 from skytrawl.kernels.scan.types import ScanGrid, ScanResult
 
 Floats = NDArray[np.float64]
@@ -43,7 +44,7 @@ class SignNull(NamedTuple):
     Attributes
     ----------
     fap : float64[2], of the best bump and of the best dip; NaN where nothing was scanned
-    statistic : float64[2], dchi2 over the noise of its time scale
+    statistic : float64[2], see `skytrawl.kernels.scan.statistic`
     mu, beta : float, the fitted law ``P(S > s) = 1 - exp(-exp(-(s - mu) / beta))``
     draws : float64[n_signs, 2], statistic of the best bump and dip of each copy
     lowered : int, rows of candidates that were scaled down for the copies
@@ -102,8 +103,9 @@ def sign_null(curves: Curves, grid: ScanGrid, scan: Scan, n_signs: int = 100, se
     A strong anomaly would fill the copies with its own power, so that nothing could ever be less likely than
     about 1 %. To find what is strong, the best bump and dip are taken out (their rows get residuals of a
     stretch of as many rows elsewhere in their data set), as is what else then exceeds the highest peak of
-    99 % of such copies. The final copies come from the curve with every candidate beyond that peak scaled down to
-    it; where there is none, from the curve as it is.
+    99 % of such copies. The final copies come from the curve with every candidate beyond that peak scaled
+    down to it; where there is none, from the curve as it is. An anomaly that fills half of a curve remains
+    hard to tell from noise of a long time scale.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def sign_null(curves: Curves, grid: ScanGrid, scan: Scan, n_signs: int = 100, se
     if n_signs < _FEWEST:
         raise ParameterError(f"n_signs={n_signs}: a law cannot be fitted to fewer than {_FEWEST} copies")
     result = scan(curves, grid)
-    found = _statistic(result)[0]
+    found = statistic(result)[0]
     if not result.n_filled[0]:
         return SignNull(np.full(2, np.nan), np.full(2, np.nan), np.nan, np.nan, np.empty((0, 2)), 0)
     z = curves.flux / curves.error
@@ -150,7 +152,7 @@ def _lowered(
     found = []
     masked, limit = np.zeros(len(z), bool), 0.0
     for _ in range(_ROUNDS):
-        values = _statistic(result)[0]
+        values = statistic(result)[0]
         new = [side for side in (0, 1) if values[side] > limit]
         for side in new:
             t0, teff = result.extreme.t0[0, side], result.extreme.teff[0, side]
@@ -171,12 +173,6 @@ def _lowered(
     return factor
 
 
-def _statistic(result: ScanResult) -> Floats:
-    extreme = result.extreme
-    noise = np.take_along_axis(result.noise, np.maximum(extreme.scale, 0), axis=1)
-    return np.where(extreme.season >= 0, extreme.dchi2 / noise, 0.0)
-
-
 def _draw(
     curves: Curves,
     z: Floats,
@@ -194,7 +190,7 @@ def _draw(
             for a, b in zip(curves.rows[:-1], curves.rows[1:], strict=True):
                 cut, sign = generator.random(b - a - 1), generator.choice((-1.0, 1.0), b - a - 1)
                 nested_signs(z[a:b], cut, sign, copy[a:b])
-        draws.append(_statistic(scan(_tiled(curves, copies * curves.error), grid)))
+        draws.append(statistic(scan(_tiled(curves, copies * curves.error), grid)))
     return np.concatenate(draws)
 
 

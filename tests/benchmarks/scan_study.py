@@ -6,7 +6,10 @@ and whose residuals are scanned, as those of a survey are; binary events are mad
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from skytrawl.catalogs import simulate_visits as visits
 from skytrawl.kernels import lens, scan
 from skytrawl.kernels.curves import Curves, prepare
 from skytrawl.kernels.lens.vbm import binary_magnification
+from skytrawl.kernels.scan import signs
 from skytrawl.kernels.scan.clusters import clusters
 from skytrawl.kernels.scan.cpu_grid import grid_metrics
 from skytrawl.kernels.scan.scores import score_032, score_052
@@ -175,6 +179,79 @@ def measure(curves: Curves) -> Measured:
     result = scan.scan(residual, scan.ScanGrid(), k=1, backend="cpu")
     # The bare statistic is the largest dchi2 of all.
     return Measured(scan_null.statistic(result), scan_null.features(residual, result), result.top.dchi2[:, 0])
+
+
+def _null_part(job: tuple[str, str, int, int]) -> Measured:
+    return measure(null_curves(*job)[0])
+
+
+def _score_part(job: tuple[str, str, int, int]) -> np.ndarray:
+    return original_scores(null_curves(*job)[0])
+
+
+def _binary_part(job: tuple[str, str, int, int]) -> tuple[Measured, np.ndarray, np.ndarray]:
+    curves, strength = binary_curves(*job)
+    return measure(curves), original_scores(curves), strength
+
+
+def sign_part(job: tuple[str, str, int, int]) -> np.ndarray:
+    """Probabilities of single curves without anomaly from 50 copies each, float64[n_objects, 2]."""
+
+    def scanned(curves: Curves, grid: scan.ScanGrid) -> scan.ScanResult:
+        return scan.scan(curves, grid, k=1, backend="cpu")
+
+    curves = residuals(null_curves(*job)[0])
+    found = []
+    for k, (a, b) in enumerate(zip(curves.rows[:-1], curves.rows[1:], strict=True)):
+        one = joined([curves.time[a:b]], [curves.flux[a:b]], [curves.error[a:b]])
+        found.append(signs.sign_null(one, scan.ScanGrid(), scanned, 50, k).fap)
+    return np.array(found)
+
+
+def in_parts(function: Callable[..., Any], jobs: list[Any], processes: int) -> list[Any]:
+    """Results of all jobs, in order."""
+    if processes == 1:
+        return [function(job) for job in jobs]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        return pool.map(function, jobs, chunksize=1)
+
+
+def null_cells(count: int, seed: int, processes: int = 1, part: int = 200) -> list[Measured]:
+    """`count` null curves of each cell, in order of `CELLS`."""
+    parts = max(1, count // part)
+    jobs = [(*cell, count // parts, seed + k) for cell in CELLS for k in range(parts)]
+    found = in_parts(_null_part, jobs, processes)
+    return [Measured.joined(found[i * parts : (i + 1) * parts]) for i in range(len(CELLS))]
+
+
+def leave_one_out(cells: list[Measured], seed: int = 0) -> list[np.ndarray]:
+    """False-alarm probabilities from the null of all cells together, without the object itself."""
+    whole = Measured.joined(cells)
+    hashes = np.random.default_rng(seed).permutation(len(whole.dchi2)).astype(np.uint64)
+    null = null_of(cells, hashes)
+    found, _ = null.fap(whole.statistic, whole.features, hashes)
+    return np.split(found, np.cumsum([len(cell.dchi2) for cell in cells])[:-1])
+
+
+def null_of(cells: list[Measured], hashes: np.ndarray | None = None) -> scan_null.Null:
+    """The null of a survey that mixes all cells."""
+    whole = Measured.joined(cells)
+    if hashes is None:
+        hashes = np.arange(len(whole.dchi2), dtype=np.uint64)
+    return scan_null.Null.from_sample(
+        scan_null.sample_of(hashes, whole.statistic, whole.features, len(hashes))
+    )
+
+
+def split_rates(cells: list[Measured], level: float = 0.05) -> np.ndarray:
+    """Rates of bumps and dips below `level`, one half of each cell tested by the other's null; both ways."""
+    rates = np.zeros((len(cells), 2))
+    halves = [[cell.part(np.arange(len(cell.dchi2)) % 2 == k) for cell in cells] for k in (0, 1)]
+    for built, tested in (halves, halves[::-1]):
+        null = null_of(built)
+        for i, cell in enumerate(tested):
+            rates[i] += (null.fap(cell.statistic, cell.features)[0] < level).mean(axis=0) / 2
+    return rates
 
 
 def original_scores(curves: Curves) -> np.ndarray:

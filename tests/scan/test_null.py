@@ -36,7 +36,7 @@ def sample(n: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def test_probabilities_follow_the_features() -> None:
-    null, fresh = Null.from_sample(sample(6000)), sample(6000, 1)
+    null, fresh = Null.from_sample(sample(6000)), sample(2000, 1)
     found, known = null.fap(fresh["sample_statistic"], fresh["sample_features"])
     assert known.mean() > 0.98
     # Where the feature is low, high and in between: binomial scatter, and that of 300 neighbours.
