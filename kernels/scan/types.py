@@ -11,7 +11,8 @@ from skytrawl.errors import ParameterError
 
 def teff_series(first: float = 0.03, ratio: float = 4.0 / 3.0, count: int = 24) -> tuple[float, ...]:
     """Effective time scales of a scan, ``first * ratio**k`` in days (default: 0.03 to 22.42 d)."""
-    return tuple(first * ratio**k for k in range(count))
+    # NumPy's power, as jacscanomaly has it: Python's differs in the last place.
+    return tuple((first * np.power(ratio, np.arange(count))).tolist())
 
 
 @dataclass(frozen=True)
