@@ -45,6 +45,18 @@ FIRST = ("separation", "class", "ra", "dec", "n_pairs", "worst_key", "worst_dt",
     help="Write a table: .parquet, .vot or .xml (VOTable), .ecsv or .csv.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    help="With --object: draw what the job scan found in it to an image file.",
+)
+@click.option(
+    "--panels",
+    type=click.Choice(["scan", "window", "fit", "residuals"]),
+    default="scan",
+    show_default=True,
+    help="With --plot: three panels, the window of the best candidate, or one panel alone.",
+)
 def query(results: str, **words: Any) -> None:
     """Ask a results store for ranked, nearby, single or flagged objects.
 
@@ -55,10 +67,14 @@ def query(results: str, **words: Any) -> None:
         raise click.UsageError("ask one question: --top, --cone, --object or --flagged")
     if words["threshold"] is not None and not words["flagged"]:
         raise click.UsageError("--threshold goes with --flagged")
+    if words["plot"] and words["object_id"] is None:
+        raise click.UsageError("--plot goes with --object")
     from skytrawl.catalogs.query import open_query
     from skytrawl.catalogs.sidecars import main_score
 
     opened = open_query(results, words["job"])
+    if words["plot"] and opened.run.job != "scan":
+        raise ParameterError(f"--plot draws results of the job scan, and these are of {opened.run.job}")
     names = [name.strip() for name in words["columns"].split(",")] if words["columns"] else None
     if words["flagged"]:
         limit = words["threshold"]
@@ -75,6 +91,12 @@ def query(results: str, **words: Any) -> None:
         title = f"top {words['top'] or 20} by {by}"
         columns = opened.top(words["top"] or 20, by, columns=names)
     _deliver(title, columns, opened, words)
+    if words["plot"]:
+        from skytrawl.console import say
+        from skytrawl.scan_store import plot_scan
+
+        plot_scan(results, words["object_id"], panels=words["panels"], path=words["plot"])
+        say(f"figure: {words['plot']}")
     if not len(next(iter(columns.values()))):
         from skytrawl.console import say
 

@@ -252,7 +252,7 @@ def set_ticks(axis: Axes, inches: float) -> None:
 
 def spans_of(report: CurveReport) -> list[tuple[float, float]]:
     """Stretches of time to show: the seasons where gaps take a third of it and these are few, else one."""
-    time = np.sort(np.concatenate([data.time for data in report.data_sets]))
+    time = np.sort(report.curves.time)
     if not len(time):
         return [(0.0, 1.0)]
     breaks = np.flatnonzero(np.diff(time) > report.parameters.gap)

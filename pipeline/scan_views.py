@@ -39,6 +39,9 @@ def aligned(report: CurveReport) -> Aligned:
     (flux - mean) / (median error) of each.
     """
     sets = report.data_sets
+    if not sets:
+        nothing = [np.zeros(0)]
+        return Aligned(nothing, nothing, nothing, [], "", "")
     if len(sets) == 1:
         data = sets[0]
         if report.smooth and report.fit is not None:

@@ -208,6 +208,8 @@ def test_demo(tmp_path: Path) -> None:
     figure = tmp_path / "demo" / "anomaly.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert figure.stat().st_size > 20_000
+    assert (tmp_path / "demo" / "events.png").stat().st_size > 20_000
+    assert next(line for line in answer.output.splitlines() if line.startswith("OGLE-2003-BLG-235"))
     again = skytrawl("demo", "--out", tmp_path / "demo")
     assert again.exit_code == 1
     assert "not empty" in again.output
