@@ -11,9 +11,9 @@ from skytrawl.kernels.lens.cpu_starts import refine
 from skytrawl.kernels.lens.cpu_step import descend
 from skytrawl.kernels.lens.types import FEW_POINTS, FLAT, NO_START
 
-# Starts that are followed on all rows, how little less than the best they may promise, and the steps within
-# which all but the first must be better than the best so far to go on.
-FOLLOWED, WORSE, WORSE_BY, TRIAL_STEPS = 3, 0.02, 30.0, 20
+# How little less than the best a start may promise to be followed on all rows, and the steps within which all
+# but the first must be better than the best so far to go on.
+WORSE, WORSE_BY, TRIAL_STEPS = 0.02, 30.0, 20
 # A chi-square per degree of freedom that calls for more starts, and how many gaps to either side these try.
 BAD, NEXT = 1.2, 2
 # Standard deviation over median of the absolute value, for a normal distribution.
@@ -89,11 +89,11 @@ def _starts(time, flux, weight, rows, total, limits, guard, search, u0_range, po
     calm = winsorize(flux, weight, rows)
     centre(calm, weight, rows)
     found = seeds(time, calm, weight, rows, search[0], search[1], search[2], positive, search[3])
-    tries = refine(time, calm, weight, rows, total, found, limits, guard, u0_range, positive, FOLLOWED)
+    tries = refine(time, calm, weight, rows, total, found, limits, guard, u0_range, positive)
     if len(tries) == 0 or np.array_equal(calm, flux):
         return tries
     near = np.abs(found[:, 0] - tries[0, 0]) <= 3.0 * found[:, 1]
-    sharp = refine(time, flux, weight, rows, total, found[near], limits, guard, u0_range, positive, 1)
+    sharp = refine(time, flux, weight, rows, total, found[near], limits, guard, u0_range, positive)[:1]
     # as good as the best, so that they are followed
     sharp[:, 3] = tries[0, 3]
     return np.concatenate((tries, sharp))
@@ -120,7 +120,7 @@ def _between(time, flux, weight, rows, total, limits, guard, u0_range, positive,
                 places[n, 0], places[n, 1] = time[i] + 0.25 * k * gap, 0.125 * gap
                 places[n, 2] = places[n, 3] = 0.0
                 n += 1
-    return refine(time, flux, weight, rows, total, places[:n], limits, guard, u0_range, positive, FOLLOWED)
+    return refine(time, flux, weight, rows, total, places[:n], limits, guard, u0_range, positive)
 
 
 @njit()
@@ -176,9 +176,12 @@ def _fit_one(  # type: ignore[no-untyped-def]
         out[6] = len(t) - n_sets
         return FLAT
     if automatic:
-        tries = _starts(t, z, w, krows, total, limits, guard, search, u0_range, positive)
-        if positive and (len(tries) == 0 or tries[0, 3] <= 0.0):
-            tries = _starts(t, z, w, krows, total, limits, guard, search, u0_range, False)
+        tries, bumps = np.empty((0, 4)), positive
+        for _ in range(2):
+            tries = _starts(t, z, w, krows, total, limits, guard, search, u0_range, bumps)
+            if not bumps or (len(tries) > 0 and tries[0, 3] > 0.0):
+                break
+            bumps = False
     else:
         tries = np.empty((len(starts), 4))
         for k in range(len(starts)):

@@ -16,7 +16,7 @@ SHIFTS = (-0.7, 0.0, 0.7)
 SMALL = 300
 # Bins across a half width of the peak, and per e-fold of the distance from it.
 CORE_BINS, WING_BINS = 8, 10
-DESCENTS, STEPS, NEAR = 3, 40, 1e-3
+DESCENTS, STEPS, NEAR, KEPT = 3, 40, 1e-3, 3
 
 
 @njit()
@@ -97,7 +97,7 @@ def _half_width(tE, u0):  # type: ignore[no-untyped-def]
 
 @njit()
 def refine(  # type: ignore[no-untyped-def]
-    time, flux, weight, rows, total, seeds, limits, guard, u0_range, positive, keep,
+    time, flux, weight, rows, total, seeds, limits, guard, u0_range, positive,
 ):  # fmt: skip
     """Fit lenses to the bins around each seed and return the best few.
 
@@ -110,11 +110,10 @@ def refine(  # type: ignore[no-untyped-def]
         As `cpu_step.descend` takes them.
     u0_range : (float, float)
     positive : bool
-    keep : int
 
     Returns
     -------
-    float64[m, 4], m <= keep
+    float64[m, 4], m <= KEPT
         t0, ln tE, u0 and gain of chi-square, best first.
     """
     prefix = prefix_sums(time, flux, weight)
@@ -153,7 +152,7 @@ def refine(  # type: ignore[no-untyped-def]
                 continue
             found[n_found, :3], found[n_found, 3] = lens, sure
             n_found += 1
-    out = np.empty((keep, 4))
+    out = np.empty((KEPT, 4))
     kept = 0
     for i in np.argsort(-found[:n_found, 3]):
         same = False
@@ -163,7 +162,7 @@ def refine(  # type: ignore[no-untyped-def]
                 abs(out[j, 0] - found[i, 0]) < 0.03 * half and abs(out[j, 1] - found[i, 1]) < 0.1
                 and abs(out[j, 2] - found[i, 2]) < 0.1 * max(out[j, 2], found[i, 2])
             )  # fmt: skip
-        if same or kept == keep:
+        if same or kept == KEPT:
             continue
         out[kept] = found[i]
         kept += 1
@@ -186,7 +185,8 @@ def _descend_bins(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Descend on bins; the gain found, -inf without a usable lens."""
     chi2, gain, _, _ = descend(
-        bt, bf, bw, brows, total, square, time, rows, lens, limits, guard, STEPS, NEAR, sets, matrix,
+        bt, bf, bw, brows, total, square, time, rows, lens, limits, guard, np.int64(STEPS), NEAR,
+        sets, matrix,
     )  # fmt: skip
     if not chi2 < np.inf:
         return -np.inf

@@ -31,15 +31,15 @@ def curve(n, seed=1):
 
 
 def in_turn(repeats, *functions):
-    """Median seconds of each function, run in turn."""
+    """Median seconds of the processor for each function, run in turn; others may keep the machine busy."""
     seconds = [[] for _ in functions]
     for function in functions:
         function()
     for _ in range(repeats):
         for function, one in zip(functions, seconds, strict=True):
-            start = time.perf_counter()
+            start = time.thread_time()
             function()
-            one.append(time.perf_counter() - start)
+            one.append(time.thread_time() - start)
     return [statistics.median(one) for one in seconds]
 
 
