@@ -169,7 +169,7 @@ def _given(
                 f"start has shape {np.shape(start)}; it must be ({n}, k) or ({n}, m, k), k = 3 or {size}"
             )
         return given, given.shape[2] != 3, np.zeros(n, np.int64)
-    from skytrawl.kernels.lens.cpu import fit as fit_point
+    from skytrawl.kernels.lens import fit as fit_point
 
     points = fit_point(curves, None, options)
     return (
@@ -202,7 +202,7 @@ def _places(curves: Curves, k: int, task: Task, options: FitOptions) -> list[NDA
     """Point lenses of the rows on the Earth alone and of those in space alone, where there are both."""
     if task.space.all() or not task.space.any():
         return []
-    from skytrawl.kernels.lens.cpu import fit as fit_point
+    from skytrawl.kernels.lens import fit as fit_point
 
     first = int(curves.rows[curves.sets[k]])
     found = []

@@ -144,13 +144,17 @@ def _compiled(function: Callable[[float], float]) -> Any:
 
 @lru_cache(maxsize=256)
 def _fill(function: Callable[[float], float]) -> Any:
+    import ctypes
+
     import numba
 
     value = _compiled(function)
 
-    @numba.cfunc("void(CPointer(f8), CPointer(f8), i8, f8, f8)", error_model="numpy")
     def fill(tau, out, n, t0, inverse):  # type: ignore[no-untyped-def]
         for i in range(n):
             out[i] = value((tau[i] - t0) * inverse)
 
-    return fill
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        pointer = ctypes.POINTER(ctypes.c_double)
+        return lambda tau, out, *rest: fill(tau.data_as(pointer), out.data_as(pointer), *rest)
+    return numba.cfunc("void(CPointer(f8), CPointer(f8), i8, f8, f8)", error_model="numpy")(fill)
