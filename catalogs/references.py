@@ -180,13 +180,17 @@ def save(reference: xr.Dataset, path: str | Path, replace: bool = False) -> None
     ReferenceExistsError
         If `path` exists and `replace` is false.
     """
-    path = Path(path)
+    plain = reference.drop_vars([name for name in ("key", "class") if name in reference.coords])
+    plain.attrs["skytrawl"] = {**plain.attrs["skytrawl"], "fingerprint": fingerprint(reference)}
+    write_whole(plain, Path(path), replace)
+
+
+def write_whole(plain: xr.Dataset, path: Path, replace: bool) -> None:
+    """Write a dataset as a Zarr v3 folder under another name, then rename it; see `save`."""
     if path.exists() and not replace:
         raise _exists(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     working = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    plain = reference.drop_vars([name for name in ("key", "class") if name in reference.coords])
-    plain.attrs["skytrawl"] = {**plain.attrs["skytrawl"], "fingerprint": fingerprint(reference)}
     try:
         plain.to_zarr(working, zarr_format=3, consolidated=False, mode="w-")
         if replace and path.exists():

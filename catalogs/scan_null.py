@@ -135,7 +135,7 @@ def correlated(residual: Curves) -> tuple[Floats, Floats]:
     pair[residual.rows[1:-1] - 1] = False
 
     def total(values: Floats, of: NDArray[np.int64]) -> Floats:
-        return np.bincount(of, values, minlength=residual.n_objects)
+        return np.bincount(of, values, minlength=residual.n_objects).astype(np.float64)
 
     of = owner[1:][pair]
     product = total(z[1:][pair] * z[:-1][pair], of)
