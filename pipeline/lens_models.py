@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def satellite_of(parameters: FitParameters, archive: Archive) -> Any:
             f"fitter_kind {parameters.lens_model} needs satellite_ephemeris_path: a table of JD, RA, Dec and "
             "distance in AU"
         )
-    center = "sun" if parameters.convention == "gulls" else "earth"
+    center: Literal["earth", "sun"] = "sun" if parameters.convention == "gulls" else "earth"
     table = read_satellite_table(parameters.satellite_ephemeris_path, center)
     unknown = [band for band in parameters.satellite_bands if band not in archive.bands]
     if unknown:
