@@ -26,6 +26,7 @@ from skytrawl.figures_frame import (
     legend_above,
     make_room,
     set_limits,
+    set_ticks,
     time_label,
 )
 from skytrawl.scan_views import aligned, profile
@@ -157,6 +158,7 @@ def window_figure(report: ScanReport, candidate: int = 0, path: str | Path | Non
             axis.legend(fontsize="small", loc="upper right")
     for axis in axes[:-1]:
         axis.tick_params(labelbottom=False)
+    set_ticks(axes[-1], 7.0)
     axes[-1].set_xlim(found.t0 - reach - shift, found.t0 + reach - shift)
     axes[-1].set_xlabel(time_label(report.time_label, shift))
     figure.suptitle(": ".join(filter(None, (report.object_id, found.text()))), fontsize="medium")

@@ -97,6 +97,7 @@ def analyse(
     backend: Backend = "cpu",
     sky: Sky | None = None,
     model: np.ndarray | None = None,
+    fits: lens.Fits | None = None,
 ) -> Analysis:
     """Subtract the baseline, scan what is left, judge the candidates.
 
@@ -109,6 +110,8 @@ def analyse(
         Needed by baselines with parallax.
     model : float64 array of shape (n_rows,), optional
         A baseline of the user's own, in the rows of `curves`; takes the place of ``parameters.baseline``.
+    fits : Fits, optional
+        The fit that `model` is of.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def analyse(
     if model is None:
         fits, residual = subtract_baseline(curves, parameters, sky)
     else:
-        fits, residual = None, curves.with_flux(lens.residual(curves, baseline=model))
+        residual = curves.with_flux(lens.residual(curves, baseline=model))
     grid, bank = parameters.grid(), parameters.templates
     wanted, cuts = parameters.n_candidates, parameters.cuts()
     result = scan.scan(residual, grid, bank, k=wanted * (SPARE if cuts else 1), backend=backend)

@@ -32,7 +32,7 @@ def fit_light_curve(
     dataset: ArrayLike | None = None,
     data_kind: str = "flux",
     kind: str = "pspl",
-    start: ArrayLike | None = None,
+    start: ArrayLike | str | None = None,
     parallax: Parallax | None = None,
     **options: Any,
 ) -> LensFit:
@@ -52,8 +52,8 @@ def fit_light_curve(
         "mag": `flux` and `flux_err` are magnitudes; see the option ``zero_point``.
     kind : str
         "pspl", "fspl", "pspl_parallax", "fspl_parallax", "pspl_space_parallax", "fspl_space_parallax", ...
-    start : array_like of shape (k,) or (m, k), optional
-        One or several starts (t0, tE, u0); found automatically by default.
+    start : array_like of shape (k,) or (m, k), or {"auto", "0.3.2", "0.5.2"}, optional
+        One or several starts (t0, tE, u0), or how they are found (:class:`skytrawl.kernels.lens.FitOptions`).
     parallax : Parallax, optional
         Position, ephemerides and conventions, for kinds with parallax. By default made of the options
         ``ra_deg``, ``dec_deg``, ``tref`` and, for a telescope in space, ``satellite_ephemeris_path``.
@@ -73,6 +73,7 @@ def fit_light_curve(
     from skytrawl.lens_fit import Parameters
     from skytrawl.params import build
 
+    start = _way(start, options)
     parameters = build(Parameters, options, fitter_kind=kind)
     curves, names, _ = one_curve(time, flux, flux_err, dataset, data_kind, parameters.zero_point)
     fits, _ = fit_curve(curves, kind, start, parallax_of(curves, kind, parallax, parameters), parameters)
@@ -89,7 +90,7 @@ def scan_light_curve(
     baseline: str | ArrayLike = "pspl",
     kind: str = "fap",
     null: Any = None,
-    start: ArrayLike | None = None,
+    start: ArrayLike | str | None = None,
     parallax: Parallax | None = None,
     object_id: str = "",
     backend: Backend = "cpu",
@@ -119,7 +120,7 @@ def scan_light_curve(
     null : path, Dataset or Null, optional
         For kind "fap": a null that the job scan-null made of the survey of this light curve. By default the
         residuals themselves make one, see :mod:`skytrawl.kernels.scan.signs`.
-    start : array_like, optional
+    start : array_like or str, optional
         Start of the lens fit, as in `fit_light_curve`.
     parallax : Parallax, optional
         For baselines with parallax, as in `fit_light_curve`.
@@ -155,6 +156,7 @@ def scan_light_curve(
 
     given = not isinstance(baseline, str)
     what = "given" if given else str(baseline)
+    start = _way(start, options)
     parameters = scan_parameters(kind, "none" if given else what, options)
     curves, names, dropped = one_curve(time, flux, flux_err, dataset, data_kind, parameters.zero_point)
     model, fits = None, None
@@ -188,7 +190,7 @@ def scan_template_free_light_curve(
     dataset: ArrayLike | None = None,
     data_kind: str = "flux",
     baseline: str | ArrayLike = "pspl",
-    start: ArrayLike | None = None,
+    start: ArrayLike | str | None = None,
     parallax: Parallax | None = None,
     object_id: str = "",
     **options: Any,
@@ -219,6 +221,7 @@ def scan_template_free_light_curve(
     from skytrawl.scan_template_free import Parameters
 
     what = "given" if not isinstance(baseline, str) else baseline
+    start = _way(start, options)
     parameters = build(Parameters, options, baseline="none" if what == "given" else what)
     curves, names, dropped = one_curve(time, flux, flux_err, dataset, data_kind, parameters.zero_point)
     model, fits = np.zeros(len(curves.time)), None
@@ -334,6 +337,14 @@ def fit_curve(
         return fits, vbm_fit.model(curves, fits, kind=kind, parallax=parallax)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"start={start!r} cannot begin a fit of kind {kind!r}: {error}") from error
+
+
+def _way(start: Any, options: dict[str, Any]) -> Any:
+    """Starts as they are; the name of a way to find them goes to the options."""
+    if isinstance(start, str):
+        options["start"] = start
+        return None
+    return start
 
 
 def parallax_of(

@@ -99,8 +99,8 @@ def make_report(
     -------
     ScanReport
     """
-    found = analyse(curves, parameters, backend=backend, sky=sky, model=model)
-    fits = fits if model is not None else found.fits
+    found = analyse(curves, parameters, backend=backend, sky=sky, model=model, fits=fits)
+    fits = found.fits
     fit = None if fits is None else lens_fit(fits, names, baseline)
     top = candidates(found.result.top, found.quality, parameters.templates)
     extreme = candidates(found.result.extreme, found.extreme_quality, parameters.templates)

@@ -144,6 +144,11 @@ class ScanReport(CurveReport):
         return f"<ScanReport {self.object_id or 'light curve'}: {len(self.candidates)} candidates>"
 
     @property
+    def score(self) -> float:
+        """The score of the kind."""
+        return self.scores["score"]
+
+    @property
     def grid(self) -> ScanGrid:
         """The grid of the scan."""
         return self.parameters.grid()

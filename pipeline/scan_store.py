@@ -79,7 +79,7 @@ def report_of_object(
         object_id=_text(row["object_id"]),
         scores={name: float(row[name]) for name in ("score", "fap_bump", "fap_dip") if name in row},
         sky=sky_of(block, payload),
-        time_label="time (MJD)" if origin == "MJD" else "time",
+        time_label="MJD" if origin == "MJD" else "time",
         flux_unit=f"of {parameters.zero_point:g} mag"
         if payload["system"].magnitudes
         else str(facts["units"]),

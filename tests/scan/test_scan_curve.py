@@ -1,5 +1,6 @@
 """One light curve from Python: the reports of fits and scans, and what bad input gives."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def test_best_candidate_and_score_of_the_original(name: str, reference_data: Pat
     assert not report.flags
 
 
+def test_old_version_with_its_own_starts() -> None:
+    event = EVENTS["roman_sim_0000"]
+    report = skytrawl.scan_light_curve(*event[:3], kind="0.3.2", start="0.3.2")
+    assert report.score == pytest.approx(39.29, abs=0.01)
+
+
 def test_report_as_text_dict_and_table() -> None:
     event = EVENTS["OGLE-2003-BLG-235"]
     report = skytrawl.scan_light_curve(
@@ -65,6 +72,8 @@ def test_report_as_text_dict_and_table() -> None:
     assert len(table) == 1
     assert table["best_dchi2"][0] == report.best.dchi2
     assert str(table["best_t0"].unit) == str(table["fit_tE_error"].unit) == "d"
+    second = dataclasses.asdict(report.candidates[1])  # seen by both: compared in source fluxes
+    assert (second["n_sets"], second["achromatic_chi2"]) == (2, pytest.approx(1.57, abs=0.02))
     # The window's fit, done anew in NumPy, is the kernel's.
     gains = [model.dchi2 for model in report.window_models(0).values()]
     assert sum(gains) == pytest.approx(report.best.dchi2, rel=1e-9)
