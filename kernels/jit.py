@@ -4,8 +4,10 @@ Compiled code beside the sources would survive an uninstall, and the folder that
 editable install.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +18,23 @@ config: Any = numba.config
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+@cache
+def sources() -> str:
+    """12 hex digits that change with any source file of the kernels.
+
+    Numba looks at the file of a function, not at those of the functions it calls: after an upgrade in which
+    only these changed, it would run old code.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def cache_folder() -> str:
-    """Where compiled code is kept: NUMBA_CACHE_DIR, else the user's cache folder."""
+    """Where compiled code of these sources is kept, below NUMBA_CACHE_DIR or the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return config.CACHE_DIR or str(Path(home) / "skytrawl" / "numba")
+    return str(Path(config.CACHE_DIR or Path(home) / "skytrawl" / "numba") / sources())
 
 
 def njit(**options: Any) -> Callable[[Function], Function]:
