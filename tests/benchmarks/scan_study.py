@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -212,8 +213,8 @@ def in_parts(function: Callable[..., Any], jobs: list[Any], processes: int) -> l
     """Results of all jobs, in order."""
     if processes == 1:
         return [function(job) for job in jobs]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        return pool.map(function, jobs, chunksize=1)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(function, jobs))
 
 
 def null_cells(count: int, seed: int, processes: int = 1, part: int = 200) -> list[Measured]:

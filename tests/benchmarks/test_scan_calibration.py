@@ -9,6 +9,8 @@ import scan_figure
 import scan_study as study
 from scan_figure import METHODS, Study
 
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
+
 
 @pytest.fixture(scope="module")
 def done() -> Study:
@@ -17,21 +19,18 @@ def done() -> Study:
     return found
 
 
-@pytest.mark.acceptance
 def test_false_alarm_rates(done: Study) -> None:
     assert all(len(faps) == scan_figure.NULLS for faps in done.faps)
     rates = done.rates()
     assert ((rates >= 0.033) & (rates <= 0.075)).all(), rates
 
 
-@pytest.mark.acceptance
 def test_planets_found_at_the_same_rate(done: Study) -> None:
     assert sum(len(planets.dchi2) for planets in done.planets) == scan_figure.BINARIES
     found = [int(done.found(method, done.rate).sum()) for method in range(len(METHODS))]
     assert found[0] >= max(found[1:]), dict(zip(METHODS, found, strict=True))
 
 
-@pytest.mark.acceptance
 def test_single_curves() -> None:
     """Nested signs, on curves of three cells."""
     for cadence, noise, count in (("kmt", "white", 100), ("kmt", "ou", 100), ("ztf", "ou", 200)):
