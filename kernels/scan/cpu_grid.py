@@ -246,7 +246,7 @@ def _scan_bells(  # type: ignore[no-untyped-def]
                         for i in range(n):
                             p[i] = bells((tau[lo + i] - t0) * inverse)[1]
                         gain1, slope1, mean1 = centred_line(p, w, y, lo, n)
-                if gain0 > gain1:
+                if gain0 * (1.0 - TIE) > gain1:
                     gain, slope, mean, which = gain0, slope0, mean0, 0
                 else:
                     gain, slope, mean, which = gain1, slope1, mean1, 1

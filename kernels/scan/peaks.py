@@ -143,7 +143,7 @@ def find_best(  # type: ignore[no-untyped-def]
     """
     best[:] = 0.0
     place[:] = 1 << 62
-    leading, largest, its_scale = -1, 0.0, 0
+    leading, largest, its_scale = np.int64(-1), 0.0, np.int64(0)
     for k in range(len(block_first) - 1):
         for b in range(block_first[k], block_first[k + 1]):
             bound = (bump[b] if sign > 0 else dip[b] if sign < 0 else max(bump[b], dip[b])) / noise[k]
