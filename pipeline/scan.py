@@ -123,6 +123,7 @@ def gives(parameters: Parameters, prepared: Prepared) -> tuple[Variable, ...]:
         of("n_used", "int64", "observations that were scanned"),
         of("n_cut", "int64", "upper limits, masked rows, rows of other bands"),
         of("n_dropped", "int64", "rows without finite values or with an error <= 0"),
+        of("n_isolated", "int64", "rows that stand alone, which were left out", "see isolated_sigma"),
         of("n_sets", "int64", "data sets (bands)"),
         of("n_seasons", "int64", "seasons", "runs of data without a gap longer than the parameter gap"),
         of("n_grid", "int64", "points of the grid"),
@@ -177,7 +178,8 @@ def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str
     sky = sky_of(block, prepared.payload)
     found = analyse(curves, parameters, backend=backend, sky=sky)  # type: ignore[arg-type]
     out = {
-        "n_used": rows_of_objects(curves),
+        "n_used": rows_of_objects(found.curves),
+        "n_isolated": rows_of_objects(curves) - rows_of_objects(found.curves),
         "n_cut": n_cut,
         "n_dropped": dropped.not_finite + dropped.bad_error,
         "n_sets": np.diff(curves.sets),

@@ -12,6 +12,7 @@ from skytrawl.kernels import lens, scan
 from skytrawl.kernels.backend import Backend
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.scan import diagnose
+from skytrawl.kernels.scan.isolated import isolated, without
 from skytrawl.lens_models import Sky, fit_lens, sky_payload
 from skytrawl.params import plain
 from skytrawl.scan_common import photometry
@@ -33,8 +34,8 @@ class Analysis(NamedTuple):
     ----------
     fits : Fits or None
         The lens fit that was subtracted.
-    residual : Curves
-        What was scanned.
+    curves, residual : Curves
+        The rows that were scanned, before and after the baseline was subtracted.
     result : ScanResult
         `top` holds the candidates that pass the cuts, best first.
     quality, extreme_quality : Diagnostics
@@ -42,6 +43,7 @@ class Analysis(NamedTuple):
     """
 
     fits: lens.Fits | None
+    curves: Curves
     residual: Curves
     result: scan.ScanResult
     quality: scan.Diagnostics
@@ -121,6 +123,9 @@ def analyse(
         fits, residual = subtract_baseline(curves, parameters, sky)
     else:
         residual = curves.with_flux(lens.residual(curves, baseline=model))
+    if parameters.isolated_sigma > 0:
+        alone = isolated(residual, parameters.isolated_sigma)
+        curves, residual = without(curves, alone), without(residual, alone)
     grid, bank = parameters.grid(), parameters.templates
     wanted, cuts = parameters.n_candidates, parameters.cuts()
     result = scan.scan(residual, grid, bank, k=wanted * (SPARE if cuts else 1), backend=backend)
@@ -136,7 +141,7 @@ def analyse(
         cleared = ~np.take_along_axis(parameters.passes(columns), order, axis=1)
         result = result._replace(top=_pick(result.top, order, cleared))
         quality = _pick(quality, order, cleared)
-    return Analysis(fits, residual, result, quality, judge(result.extreme))
+    return Analysis(fits, curves, residual, result, quality, judge(result.extreme))
 
 
 def _pick(record, order: np.ndarray, cleared: np.ndarray):  # type: ignore[no-untyped-def]

@@ -112,9 +112,9 @@ def make_report(
         object_id=object_id,
         kind=kind,
         baseline=baseline,
-        curves=curves,
+        curves=found.curves,
         names=names,
-        model=curves.flux - found.residual.flux,
+        model=found.curves.flux - found.residual.flux,
         fit=fit,
         candidates=tuple(each for each in top if each is not None),
         best_bump=extreme[0],
@@ -123,6 +123,7 @@ def make_report(
         noise=found.result.noise[0],
         counts=_counts(curves, dropped)
         | {
+            "n_isolated": len(curves.time) - len(found.curves.time),
             "n_seasons": int(found.result.n_seasons[0]),
             "n_grid": int(found.result.n_grid[0]),
             "n_filled": int(found.result.n_filled[0]),

@@ -165,9 +165,15 @@ class ScanParameters(BaselineParameters, GridParameters, CandidateCriteria):
     """Everything a template scan is told, from the rows to the candidates."""
 
     n_candidates: int = option(10, "candidates kept of each object")
+    isolated_sigma: float = option(
+        0.0,
+        "leave out single rows that lie so many times the scatter above both neighbours, or below; 0 is off",
+    )
 
     def __post_init__(self) -> None:
         BaselineParameters.__post_init__(self)
         GridParameters.__post_init__(self)
+        if not self.isolated_sigma >= 0:
+            raise ParameterError("isolated_sigma must be 0 (off) or positive")
         if self.n_candidates < 1:
             raise ParameterError("n_candidates must be 1 at least")
