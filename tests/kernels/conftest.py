@@ -19,6 +19,15 @@ from skytrawl.kernels.dmdt import cuda
 
 HERE = Path(__file__).parent
 
+# Without the JIT the kernels run in the interpreter, a thousand times slower, so that every line is counted:
+# on small cases, and on fewer examples.
+needs_jit = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes too long without the JIT")
+
+
+def examples(count: int) -> int:
+    """Number of examples of a hypothesis test, a tenth without the JIT."""
+    return max(2, count // 10) if config.DISABLE_JIT else count
+
 
 def make_block(sizes, seed=0, bands=2, step=0.25, span=300.0, decimals=2, errors=True):
     """Sorted random light curves with coarse stamps and values, so that ties and edges are hit."""

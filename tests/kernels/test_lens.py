@@ -11,6 +11,8 @@ from skytrawl.kernels.lens import STATUS_TEXT, FitOptions, constant, fit, model,
 from skytrawl.kernels.lens.cpu_sums import normal
 from skytrawl.kernels.lens.types import AT_BOUND, FEW_POINTS, FLAT, NO_START, NOT_CONVERGED, OK
 
+from .conftest import examples, needs_jit
+
 WITH_LENS = (OK, AT_BOUND, NOT_CONVERGED)
 
 
@@ -44,7 +46,7 @@ def joint(seed=5):
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     t0=st.floats(40, 160), log_tE=st.floats(0.5, 5), u0=st.floats(1e-3, 2.5), seed=st.integers(0, 1000),
     n_sets=st.integers(1, 3),
@@ -110,7 +112,8 @@ def test_jacobian(t0, log_tE, u0, seed, n_sets):
         assert np.all(np.abs(downhill + kaufman.T @ found) <= 1e-6 * size + 1e-9)
 
 
-@settings(max_examples=40)
+@needs_jit
+@settings(max_examples=examples(40))
 @given(
     seed=st.integers(0, 10**6), log_tE=st.floats(np.log(2), np.log(25)), u0=st.floats(0.01, 0.8),
     n=st.sampled_from([300, 1000, 4000]), fb=st.floats(-20, 20),
@@ -135,6 +138,7 @@ def test_simulated_lenses_are_recovered(seed, log_tE, u0, n, fb, cadence):
         assert true @ true - fits.chi2[0] < 35
 
 
+@needs_jit
 def test_errors_are_those_of_repeated_measurements():
     rng = np.random.default_rng(11)
     lens = (450.0, 20.0, 0.2)
@@ -162,6 +166,7 @@ def test_agrees_with_the_reference():
     assert fits.chi2_sets.sum() == pytest.approx(fits.chi2[0], rel=1e-12)
 
 
+@needs_jit
 def test_joint_fit_has_fluxes_of_its_own_in_each_data_set():
     lens, sets = joint()
     both, first = fit(block(sets)), fit(block(sets[:1]))
@@ -188,6 +193,7 @@ def test_joint_fit_has_fluxes_of_its_own_in_each_data_set():
     assert np.isfinite(residual(block(more), fits)).all()
 
 
+@needs_jit
 @pytest.mark.parametrize("offset", [2_450_000.0, -1e4])
 @pytest.mark.parametrize("factor", [1.0, 1e11, 1e-150])
 def test_offset_of_times_and_unit_of_flux_change_nothing(offset, factor):
@@ -211,6 +217,7 @@ def test_another_unit_of_time():
     np.testing.assert_allclose(seconds.params[0] / [86400, 86400, 1], days.params[0], rtol=1e-6)
 
 
+@needs_jit
 def test_short_events_of_high_magnification_are_found():
     rng = np.random.default_rng(7)
     objects, truth = [], []
@@ -223,6 +230,7 @@ def test_short_events_of_high_magnification_are_found():
     np.testing.assert_allclose(fits.t0, np.array(truth)[:, 0], atol=0.01)
 
 
+@needs_jit
 def test_single_outliers_do_not_capture_the_start():
     rng = np.random.default_rng(8)
     lens = (450.0, 20.0, 0.3)
@@ -279,7 +287,7 @@ def hopeless(rng):
     }
 
 
-@pytest.mark.parametrize("clip", [0.0, 4.0])
+@pytest.mark.parametrize("clip", [pytest.param(0.0, marks=needs_jit), 4.0])
 def test_bad_input_gives_a_status(clip):
     cases = hopeless(np.random.default_rng(3))
     curves = block(*cases.values())
@@ -312,7 +320,7 @@ def test_bad_input_gives_a_status(clip):
     np.testing.assert_allclose(model(curves, fits)[curves.rows[curves.sets[at]]], 7)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_any_numbers_give_a_status(data):
     n = data.draw(st.integers(0, 30))
@@ -406,6 +414,7 @@ def test_limits_hold():
     assert fit(block(sets), far, FitOptions(max_iterations=1)).status[0] == NOT_CONVERGED
 
 
+@needs_jit
 def test_objects_do_not_touch_each_other():
     _, sets = joint()
     alone, crowd = fit(block(sets)), fit(block(sets[:1], sets, [([], [], [])], sets[1:2]))

@@ -21,6 +21,8 @@ from skytrawl.kernels.lens.vbm_fit import fit, model, solutions
 from skytrawl.kernels.lens.vbm_model import KINDS, Model, kind_of
 from skytrawl.kernels.lens.vbm_scene import Parallax
 
+from .conftest import needs_jit
+
 library = pytest.importorskip("VBMicrolensing")
 
 DATA = Path(library.__file__).parent / "data"
@@ -172,6 +174,7 @@ def test_annual_parallax_by_hand():
         assert (np.abs(np.hypot(*found) - np.hypot(tau, beta)) < 2 * bound * np.hypot(piEN, piEE)).all()
 
 
+@needs_jit
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("convention", ["annual", "vbm", "gulls"])
 def test_tracks_are_those_of_jacscanomaly(convention):
@@ -235,7 +238,9 @@ LENS["fspl_parallax"] = [2.0, 3.9, 0.03, np.log(0.04), 0.3, -0.2]
 LENS["pspl_space_parallax"], LENS["fspl_space_parallax"] = LENS["pspl_parallax"], LENS["fspl_parallax"]
 
 
-@pytest.mark.parametrize("kind", LENS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=needs_jit if k == "fspl_space_parallax" else ()) for k in LENS]
+)
 def test_fits_of_every_kind(kind):
     labels = (0, 1) if "space" in kind else (0,)
     rows = event(np.random.default_rng(3), LENS[kind], kind, SCENE, labels)
@@ -254,6 +259,7 @@ def test_fits_of_every_kind(kind):
     assert residual @ residual == pytest.approx(fits.chi2[0], rel=1e-9)
 
 
+@needs_jit
 def test_units_and_offsets_of_the_times_change_nothing():
     time, flux, error, band = event(np.random.default_rng(4), LENS["fspl"], "fspl", None)
     found = []

@@ -17,6 +17,8 @@ from skytrawl.kernels.scan import ScanGrid, cuda, fused, reference_scan, teff_se
 from skytrawl.kernels.scan.cuda_layout import lay_out
 from skytrawl.kernels.scan.templates import Template
 
+from .conftest import needs_jit
+
 BELLS = ("pspl0", "pspl1")
 GRIDS = {
     "short": ScanGrid(teff=teff_series(0.3, count=6)),
@@ -83,6 +85,7 @@ def compare(ours, theirs):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
 
 
+@needs_jit
 @pytest.mark.parametrize("bank", BANKS)
 @pytest.mark.parametrize("grid", ["short", "wide", "original"])
 def test_the_candidates_of_real_events_are_those_of_the_cpu(device, grid, bank):
@@ -92,6 +95,7 @@ def test_the_candidates_of_real_events_are_those_of_the_cpu(device, grid, bank):
     assert (found.top.season[:, 0] >= 0).all()
 
 
+@needs_jit
 def test_two_telescopes_and_windows_that_a_warp_shares(device, monkeypatch):
     curves = events("OGLE-2016-BLG-1195")
     grid = ScanGrid(teff=(1.0, 4.0, 9.0), dt0_coeff=1.0)
@@ -102,11 +106,13 @@ def test_two_telescopes_and_windows_that_a_warp_shares(device, monkeypatch):
     assert (theirs.top.n_window > 128).any()
 
 
+@needs_jit
 def test_the_default_grid_on_an_event_of_nine_years(device):
     curves = events("OGLE-2005-BLG-086")
     compare(cuda.scan(curves, ScanGrid(), BELLS, 10), fused.scan(curves, ScanGrid(), BELLS, 10))
 
 
+@needs_jit
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),

@@ -11,6 +11,8 @@ from skytrawl.kernels.scan.calls import values
 from skytrawl.kernels.scan.reference_scan import fit
 from skytrawl.kernels.scan.templates import bank as templates_of
 
+from .conftest import needs_jit
+
 GRID = ScanGrid(teff=(0.3, 1.0, 3.0))
 
 
@@ -105,6 +107,7 @@ def test_understated_errors_are_told_outside_the_window():
     assert found.dchi2_rescaled[0, 0] == pytest.approx(top.dchi2[0, 0] / k2[0, 0], rel=1e-9)
 
 
+@needs_jit
 @pytest.mark.parametrize("as_original", [False, True])
 def test_offset_and_units_change_nothing(reference_data, as_original):
     t, f, e = np.load(reference_data / "microlensing" / "roman_sim_0000.npy").T[:, :8000]

@@ -17,6 +17,8 @@ from skytrawl.kernels.scan.reference_scan import scan as reference_scan
 from skytrawl.kernels.scan.seasons import grid_row, season_bounds, season_gap
 from skytrawl.kernels.scan.tables import make_bank
 
+from .conftest import examples, needs_jit
+
 FEW = (0.1, 0.5, 2.0, 9.0)
 
 
@@ -63,7 +65,7 @@ def test_as_the_reference(as_original, bank, min_points):
     assert_same(scan(curves, grid, bank, 6, "cpu"), reference_scan(curves, grid, bank, 6))
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(20))
 @given(
     st.integers(0, 2**32), st.sampled_from([0.05, 0.17, 0.3, 1.0]), st.sampled_from([0.7, 3.0, 4.0]),
     st.sampled_from([1.0, 3.0, 5.0]),
@@ -143,6 +145,7 @@ def assert_full(curves, grid, k=10):
 REAL = ("ob03235_ogle", "ob05086_ogle", "ob08092_o4", "ob140939_ogle", "ob161195_kct01", "survey_1")
 
 
+@needs_jit
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("as_original", [False, True])
 def test_real_curves_as_the_full_grid(reference_data, name, as_original):
@@ -150,6 +153,7 @@ def test_real_curves_as_the_full_grid(reference_data, name, as_original):
     assert_full(curves, ScanGrid(as_original=as_original))
 
 
+@needs_jit
 @pytest.mark.acceptance
 def test_every_curve_as_the_full_grid(reference_data):
     folder = reference_data / "microlensing"
@@ -161,6 +165,7 @@ def test_every_curve_as_the_full_grid(reference_data):
         assert_full(one(drawn["time"], flux, error), grid)
 
 
+@needs_jit
 @pytest.mark.parametrize("name", ["ob05086_ogle", "survey_1"])
 def test_offset_and_units_change_nothing(reference_data, name):
     t, f, e = np.load(reference_data / "microlensing" / f"{name}.npy").T
@@ -179,6 +184,7 @@ def test_offset_and_units_change_nothing(reference_data, name):
             assert_same(other, first, rtol=1e-9)
 
 
+@needs_jit
 def test_bad_input_has_an_answer():
     rng = np.random.default_rng(3)
     grid = ScanGrid()
@@ -208,6 +214,7 @@ def test_bad_input_has_an_answer():
     assert scan(one(t, f, 10 ** rng.uniform(-100, 100, 600)), grid, backend="cpu").n_filled[0] > 1000
 
 
+@needs_jit
 def test_seconds_cost_no_more_than_their_rows():
     rng = np.random.default_rng(4)
     t = np.sort(rng.uniform(0, 72, 5000) + 365 * rng.integers(0, 6, 5000))
@@ -234,6 +241,7 @@ def test_objects_do_not_touch_each_other():
         np.testing.assert_array_equal(result.noise[0], whole.noise[o])
 
 
+@needs_jit
 def test_more_clusters_begin_with_the_same(reference_data):
     curves = one(*np.load(reference_data / "microlensing" / "ob05086_ogle.npy").T)
     few, many = (scan(curves, ScanGrid(), k=k, backend="cpu").top for k in (3, 400))
@@ -244,6 +252,7 @@ def test_more_clusters_begin_with_the_same(reference_data):
     assert (np.diff(many.dchi2[0, found]) <= 0).all()
 
 
+@needs_jit
 def test_published_maxima(reference_data):
     """Raw flux of events: the best grid point is the event itself."""
     truth = json.loads((reference_data / "microlensing" / "reference_jacscanomaly.json").read_text())

@@ -18,6 +18,8 @@ from skytrawl.kernels.scan.seasons import filled_ranges, merge_ranges
 from skytrawl.kernels.scan.templates import BELLS, Template, bank, template
 from skytrawl.kernels.scan.types import ScanGrid, teff_series
 
+from .conftest import examples
+
 SMALL = ScanGrid(teff=(0.5, 1.1, 4.0), gap=30.0)
 REALS = ("t0", "teff", "dchi2", "amplitude", "base", "n_eff", "peak_frac", "rho1")
 WHOLE = ("season", "scale", "step", "n_window", "n_contrib", "longest_run")
@@ -99,7 +101,7 @@ def test_inverse_root() -> None:
     unit=st.sampled_from([1.0, 1e11, 1e-11, -1e-9]),
     level=st.sampled_from([0.0, 1e3]),
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_units_and_offsets_change_nothing(
     times: list[int], fluxes: list[int], unit: float, level: float
 ) -> None:
@@ -142,7 +144,7 @@ def full_grid(found: GridMetrics, time: np.ndarray, grid: ScanGrid) -> list[tupl
     n=st.integers(0, 120), seed=st.integers(0, 1000), least=st.integers(1, 400),
     overlap=st.sampled_from([0.3, 3.0]), levels=st.sampled_from([0, 3]),
 )  # fmt: skip
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_clusters(as_original: bool, n: int, seed: int, least: int, overlap: float, levels: int) -> None:
     grid = ScanGrid(teff=SMALL.teff, gap=30.0, as_original=as_original)
     time, flux, error = noise(n, seed, span=35.0)

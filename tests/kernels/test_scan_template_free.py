@@ -10,6 +10,8 @@ from skytrawl.kernels.curves import prepare
 from skytrawl.kernels.scan import reference
 from skytrawl.kernels.scan.template_free import KINDS, TemplateFreeOptions, template_free
 
+from .conftest import examples
+
 
 def bumpy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two seasons of noise with patches of too large residuals."""
@@ -35,7 +37,7 @@ OPTIONS = st.builds(
 
 
 @given(options=OPTIONS, sizes=st.lists(st.integers(0, 70), min_size=1, max_size=3), seed=st.integers(0, 100))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_against_numpy(options: TemplateFreeOptions, sizes: list[int], seed: int) -> None:
     objects = [bumpy(n, seed + k) for k, n in enumerate(sizes)]
     time, flux, error = (np.concatenate(column) for column in zip(*objects, strict=True))
