@@ -91,7 +91,8 @@ def _pick_clusters(  # type: ignore[no-untyped-def]
     picked, reach_of, equal = np.empty((k_best, 3)), np.empty(len(teff)), np.ones(len(teff))
     removed = np.zeros(len(starts), np.int64)
     for p in range(k_best):
-        find_best(np.int64(0), equal, values, doubts, bump, dip, block_first, object_, grid, runs, best, place, x)
+        both = np.int64(0)
+        find_best(both, equal, values, doubts, bump, dip, block_first, object_, grid, runs, best, place, x)
         if not best[0] > 0.0:
             break
         s, k = place[0], place[1]
@@ -198,7 +199,7 @@ def scan_block(  # type: ignore[no-untyped-def]
         row_run = np.zeros((n_teff, n_seasons + 1), np.int64)
         block_first = np.zeros(n_teff + 1, np.int64)
         # Not literals, for which the functions called would be compiled once more.
-        offset = n_runs = np.int64(0)
+        offset = n_runs = np.int64(0)  # type: ignore[assignment]
         for k in range(n_teff):
             begin = offset
             offset, n_runs = fill_scale(

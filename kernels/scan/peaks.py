@@ -148,7 +148,7 @@ def find_best(  # type: ignore[no-untyped-def]
         for b in range(block_first[k], block_first[k + 1]):
             bound = (bump[b] if sign > 0 else dip[b] if sign < 0 else max(bump[b], dip[b])) / noise[k]
             if bound > largest:
-                leading, largest, its_scale = b, bound, k
+                leading, largest, its_scale = b, bound, k  # type: ignore[assignment]
     if leading < 0:
         return
     _search(leading, sign, noise, values, doubts, object_, grid, runs, its_scale, best, place, x)
