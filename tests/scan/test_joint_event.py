@@ -6,8 +6,8 @@ import skytrawl
 from skytrawl.catalogs.samples import microlensing_events
 from skytrawl.kernels.scan.profile import profile
 
-# The planet's bump: less than 3 hours, about 8.5 hours after the peak (Bond et al. 2017, MNRAS 469, 2434), when
-# it was day in Chile and in South Africa. HJD - 2450000.
+# The planet's bump: less than 3 hours, about 8.5 hours after the peak (Bond et al. 2017, MNRAS 469, 2434),
+# when it was day in Chile and in South Africa. HJD - 2450000.
 ANOMALY = 7568.77 + 8.5 / 24
 
 
