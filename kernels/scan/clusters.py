@@ -199,7 +199,7 @@ def _take(  # type: ignore[no-untyped-def]
             for g in range(begin, stop):
                 positive += value[g] > 0.0
             taken_t0, taken_teff = np.empty(64), np.empty(64)
-            n_taken = 0
+            n_taken: Any = np.int64(0)  # a literal would compile `_n_left` once more
             while positive > 0 and n_taken != k_best:
                 if n_taken > 0 and positive < min_points:
                     left = _n_left(taken_t0, taken_teff, n_taken, base, delta, count, teff, sigma)
