@@ -13,7 +13,14 @@ from skytrawl.catalogs.schema import Variable
 from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import lens
-from skytrawl.lens_models import fit_lens, parameter_names, positions_needed, sky_of, sky_payload
+from skytrawl.lens_models import (
+    fit_lens,
+    parameter_names,
+    positions_needed,
+    require_start,
+    sky_of,
+    sky_payload,
+)
 from skytrawl.params import option
 from skytrawl.scan_common import by_band, curves_of, photometry, rows_needed, rows_of_objects
 from skytrawl.scan_params import FITTERS, FitParameters
@@ -51,6 +58,7 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     job_needs(parameters, archive)
     system = photometry(parameters, archive)
     bands = [archive.bands[code] for code in system.codes]
+    require_start(parameters, bands)
     unit = f"{system.zero_point:g} mag" if system.magnitudes else archive.attrs["light_curves"]["units"]
     sky = sky_payload(parameters, archive)
     return Prepared({"system": system, "bands": bands, "flux_unit": unit, **sky})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from skytrawl.errors import ParameterError
 from skytrawl.kernels import lens
 from skytrawl.kernels.curves import Curves
-from skytrawl.scan_params import FitParameters
+from skytrawl.scan_params import FITTERS, FitParameters
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive, Block
@@ -77,6 +78,15 @@ def sky_payload(parameters: FitParameters, archive: Archive) -> dict[str, Any]:
         "reference_position": clock["reference_position"],
         "satellite": satellite_of(parameters, archive),
     }
+
+
+def require_start(parameters: FitParameters, bands: Sequence[str]) -> None:
+    """Refuse starts as jacscanomaly finds them for several bands before anything runs: ParameterError."""
+    if parameters.start != "auto" and parameters.lens_model in FITTERS and len(bands) > 1:
+        raise ParameterError(
+            f"start {parameters.start!r} is for one band, and there are {', '.join(bands)}: choose one with "
+            "bands, or start 'auto'"
+        )
 
 
 def sky_of(block: Block, payload: dict[str, Any]) -> Sky | None:

@@ -11,6 +11,7 @@ Kinds of score:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,19 @@ class Parameters(ScanParameters):
         if self.kind == "fap" and self.null is None:
             raise ParameterError(
                 "kind fap is calibrated on a null: make one with `skytrawl run scan-null ARCHIVE NULL` "
-                "and give null=NULL, or choose kind=dchi2"
+                "and give its path as null, or choose the kind dchi2"
             )
+        # Here as well as in the kernels: a partition that fails comes too late.
+        if not 0 < self.best_score_trim_percentile <= 100:
+            raise ParameterError("best_score_trim_percentile must be above 0 and at most 100")
+        if self.min_cluster_points < 1 or self.best_score_clip_maxiters < 0:
+            raise ParameterError("min_cluster_points must be 1 at least, best_score_clip_maxiters 0 at least")
+        if not 1 <= self.best_score_teff_ratio < math.inf or self.best_score_min_reference_clusters < 2:
+            raise ParameterError(
+                "best_score_teff_ratio must be 1 at least, best_score_min_reference_clusters 2 at least"
+            )
+        if not self.best_score_upper_clip_sigma > 0:
+            raise ParameterError("best_score_upper_clip_sigma must be positive")
 
 
 def job_needs(parameters: Parameters, archive: Archive) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from skytrawl.kernels.backend import Backend
 from skytrawl.kernels.curves import Curves
 from skytrawl.kernels.scan import diagnose
 from skytrawl.kernels.scan.isolated import isolated, without
-from skytrawl.lens_models import Sky, fit_lens, sky_payload
+from skytrawl.lens_models import Sky, fit_lens, require_start, sky_payload
 from skytrawl.params import plain
 from skytrawl.scan_common import photometry
 from skytrawl.scan_params import BaselineParameters, CandidateCriteria, ScanParameters
@@ -52,7 +52,9 @@ class Analysis(NamedTuple):
 
 def scan_payload(parameters: BaselineParameters, archive: Archive) -> dict[str, Any]:
     """What every block of a scan needs of the archive, pinned before the first task."""
-    return {"system": photometry(parameters, archive), **sky_payload(parameters, archive)}
+    system = photometry(parameters, archive)
+    require_start(parameters, [archive.bands[code] for code in system.codes])
+    return {"system": system, **sky_payload(parameters, archive)}
 
 
 def null_facts(parameters: ScanParameters, archive: Archive) -> dict[str, Any]:

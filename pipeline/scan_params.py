@@ -6,6 +6,7 @@ Names and defaults are those of jacscanomaly 0.3.2's FinderConfig where it has t
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,13 @@ class GridParameters:
 
     def __post_init__(self) -> None:
         bank(self.templates)
-        if self.teff_grid_n < 1 or self.common_ratio <= 1:
+        for name in ("gap", "teff_init", "dt0_coeff", "teff_coeff", "overlap_sigma"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ParameterError(f"{name} is {getattr(self, name)}: it must be a positive number")
+        if self.teff_grid_n < 1 or not self.common_ratio > 1:
             raise ParameterError("teff_grid_n must be 1 at least and common_ratio larger than 1")
+        if self.min_pts_in_window < 2:
+            raise ParameterError("min_pts_in_window must be 2 at least: two parameters are fitted")
         self.grid()
 
     def grid(self, *, as_original: bool = False) -> ScanGrid:
@@ -121,6 +127,12 @@ class FitParameters(RowParameters, FitOptions):
     def __post_init__(self) -> None:
         RowParameters.__post_init__(self)
         FitOptions.__post_init__(self)
+        if (self.ra_deg is None) != (self.dec_deg is None):
+            raise ParameterError("give both ra_deg and dec_deg, or none for the positions of the archive")
+        if self.dec_deg is not None and not (abs(self.dec_deg) <= 90 and math.isfinite(self.ra_deg or 0.0)):
+            raise ParameterError(f"ra_deg {self.ra_deg}, dec_deg {self.dec_deg} is no place on the sky")
+        if not self.max_piE > 0:
+            raise ParameterError(f"max_piE is {self.max_piE}: it must be positive")
 
     @property
     def lens_model(self) -> str:
@@ -173,6 +185,8 @@ class ScanParameters(BaselineParameters, GridParameters, CandidateCriteria):
     def __post_init__(self) -> None:
         BaselineParameters.__post_init__(self)
         GridParameters.__post_init__(self)
+        if not self.sigma > 0:
+            raise ParameterError(f"sigma is {self.sigma}: it must be positive")
         if not self.isolated_sigma >= 0:
             raise ParameterError("isolated_sigma must be 0 (off) or positive")
         if self.n_candidates < 1:

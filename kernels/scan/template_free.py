@@ -110,7 +110,7 @@ def template_free(curves: Curves, options: TemplateFreeOptions | None = None) ->
         curves.time, curves.flux, curves.error, curves.rows, o.gap, o.fixed_window_points,
         o.fixed_chi2_threshold, o.hybrid_seed_chi2_threshold, o.hybrid_reduced_chi2_threshold,
         max(0, o.hybrid_extension_points), max(1, o.reduced_min_points), longest, o.run_blind_reduced_chi2,
-        max(1, o.max_candidates_per_season),
+        max(1, min(o.max_candidates_per_season, len(curves.time))),
     )  # fmt: skip
     kind, season, start, stop, seed_start, seed_stop = (np.ascontiguousarray(column) for column in where.T)
     size = np.array(
