@@ -7,6 +7,7 @@ that was stopped ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells count.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -101,9 +102,20 @@ def job_option(info: ParameterInfo) -> click.Option:
     return click.Option(
         [name, info.name],
         default=None,
-        metavar=info.type_name.upper() if len(info.type_name) < 20 else "VALUE",
+        metavar=_metavar(info.type_name),
         help=f"{text}  [default: {shown}]" if not info.required else f"{text}  [required]",
     )
+
+
+def _metavar(type_name: str) -> str:
+    """What stands for a value in the help: NUMBER, INTEGER, TEXT, PATH or A,B,... of these."""
+    word = type_name.removesuffix(", or none")
+    several = word.startswith("a list (each ")
+    word = word.removeprefix("a list (each ").removesuffix(")").removeprefix("a ")
+    word = {"whole number": "integer"}.get(word, word).upper()
+    if not word.isalpha():
+        return "VALUE"
+    return f"{word},..." if several else word
 
 
 def _default_text(value: Any) -> str:
@@ -182,9 +194,14 @@ def stoppable() -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         received.append(number)
+        # Workers get the signal too: what the threads of the cluster say of their end is no news.
+        logging.disable(logging.CRITICAL)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, stop)
+    if before[signal.SIGINT] is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
     try:
         yield
     except KeyboardInterrupt:
@@ -193,7 +210,9 @@ def stoppable() -> Iterator[None]:
         say("stopped. What is done is kept: the same command continues")
         raise click.exceptions.Exit(128 + (received or [signal.SIGINT])[0]) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        logging.disable(logging.NOTSET)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(
