@@ -11,7 +11,7 @@ import pytest
 from skytrawl.kernels import dmdt
 from skytrawl.kernels.dmdt import cpu, cuda
 
-from .conftest import GRIDS, KEYS, RULES, make_block, make_reference
+from .conftest import GRIDS, KEYS, RULES, make_block, make_reference, needs_jit
 
 SIZES = {
     "edges-of-a-warp": [0, 1, 2, 31, 0, 32, 33, 63, 64, 65, 95, 96, 97],
@@ -52,6 +52,7 @@ def test_the_source_on_the_cpu_equals_numba(shim, grid, rules):
     assert set(shim.launched) == set(cuda.KERNELS)
 
 
+@needs_jit
 @pytest.mark.parametrize("threads", [32, 64, 256])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_any_block_size_gives_the_same(shim, sizes, threads):
