@@ -36,6 +36,8 @@ _FAR, _ROUNDS, _FEW_COPIES = 4.6, 8, 25
 # Rows of all copies that are scanned at a time.
 _ROWS = 2_000_000
 _FEWEST = 20
+# So many rows outside of what is taken out can stand for the noise; fewer say that nothing is improbable.
+_NOISE_ROWS = 20
 
 
 class SignNull(NamedTuple):
@@ -159,7 +161,11 @@ def _lowered(
             window = np.abs(curves.time - t0) < grid.teff_coeff * teff
             found.append((values[side], window))
             masked |= window
-        if not new or masked.all():
+        if not new:
+            break
+        if np.count_nonzero(~masked) < _NOISE_ROWS:
+            if limit == 0.0:
+                return np.ones(len(z))
             break
         without = _without(curves, z, masked, generator)
         draws = _draw(curves, without, grid, scan, _FEW_COPIES, generator)

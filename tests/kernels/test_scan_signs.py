@@ -122,3 +122,11 @@ def test_gumbel_of_its_own_quantiles() -> None:
     np.testing.assert_allclose(beta, [2.0, 1e-6], rtol=1e-9)
     far = gumbel.survival(np.array([7.0, 107.0, -1e6]), *(np.full(3, x) for x in (7.0, 2.0)))
     np.testing.assert_allclose(far, [1 - np.exp(-1), np.exp(-50), 1.0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [5, 8, 15])
+def test_a_few_points_of_noise_are_not_improbable(n: int) -> None:
+    grid = ScanGrid(teff=(0.3, 0.8, 2.0), gap=30.0)
+    found = [sign_null(small(seed, n, span=n / 4), grid, scan, n_signs=50).fap for seed in range(20)]
+    assert np.nanmin(found) > 1e-4
+    assert 0.05 < np.nanmedian(found) < 0.95
