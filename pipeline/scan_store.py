@@ -60,7 +60,8 @@ def report_of_object(
     store = ResultsStore(results)
     run = store.run("scan")
     row = {name: column[0] for name, column in open_query(results, "scan").object(object_id).items()}
-    parameters = build(Parameters, run.attrs["parameters"])
+    # A run keeps the fingerprint of its null, not the path; scores are those of the store, nothing reads it.
+    parameters = build(Parameters, {"null": "null", **run.attrs["parameters"]})
     if not isinstance(archive, Archive):
         archive = Archive.open(archive or run.attrs["archive_path"], run.attrs["archive_version"])
     store.check_archive(archive)
