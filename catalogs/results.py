@@ -105,7 +105,7 @@ class ResultsStore:
             if len(jobs) != 1:
                 known = ", ".join(jobs) or "none yet"
                 raise ParameterError(
-                    f"{self.path} has results of several jobs or none ({known}): name the job"
+                    f"{self.path} has results of several jobs or none ({known}): name the job (--job)"
                 )
             job = jobs[0]
         if job not in jobs:

@@ -9,7 +9,26 @@ import click
 from skytrawl.errors import ParameterError
 
 # Columns that come first in a table on the terminal, where nobody named any; as many are shown as fit.
-FIRST = ("separation", "class", "ra", "dec", "n_pairs", "worst_key", "worst_dt", "worst_dm")
+FIRST = (
+    "separation",
+    "class",
+    "ra",
+    "dec",
+    "n_pairs",
+    "worst_key",
+    "worst_dt",
+    "worst_dm",
+    "bump_t0",
+    "bump_teff",
+    "bump_dchi2",
+    "dip_t0",
+    "dip_teff",
+    "dip_dchi2",
+    "t0",
+    "tE",
+    "u0",
+    "fit_chi2_dof",
+)
 
 
 @click.command(name="query")
