@@ -32,13 +32,15 @@ class FitOptions:
     Parameters
     ----------
     pspl_fit_u0_min : float
-        Floor of abs(u0).
+        Floor of abs(u0), in Einstein radii.
     pspl_fit_min_t0_support_points : int
+        A lens needs so many rows near its t0; 0 switches the guard off.
     pspl_fit_t0_support_tE_coeff : float
-        A lens needs so many rows with ``|t - t0| <= coeff * tE``; 0 of either switches the guard off.
+        Near t0 is what lies within so many tE of it; 0 switches the guard off.
     tE_min, tE_max : float, days
-        Limits of tE.
+        Limits of tE, in days.
     max_iterations : int
+        Most steps of one fit.
     tolerance : float
         A fit has converged once a step lowers chi-square by less.
     start : str
@@ -47,8 +49,8 @@ class FitOptions:
         Prefer starts and fits with a positive source flux; a dip is fitted only where there is nothing else.
         "0.3.2" does not look at the sign.
     auto_init_teff_min, auto_init_teff_max : float or None, days
-        Range of effective time scales of the search. None: 1 to 1000 for "0.3.2", 0.03 to 100 for "0.5.2",
-        what the times allow for "auto".
+        Range of effective time scales of the search, in days. None: 1 to 1000 for "0.3.2", 0.03 to 100 for
+        "0.5.2", what the times allow for "auto".
     auto_init_teff_grid_n : int or None
         Number of scales; None: 25 for "0.3.2", 24 for "0.5.2". "auto" takes every factor of 2.
     auto_init_dt0_coeff : float
@@ -58,14 +60,17 @@ class FitOptions:
     auto_init_min_n_eff : float
         Effective number of rows that a peak must rest on ("auto", "0.3.2").
     auto_init_u0_min, auto_init_u0_max : float
-        Range of u0 of the starts.
+        Range of u0 of the starts, in Einstein radii.
     auto_init_u0_grid_n : int
         Number of u0 ("0.5.2").
     auto_init_tE_min, auto_init_tE_max : float, days
+        Range of tE of the starts, in days ("0.3.2").
     auto_init_tE_grid_n : int
-        Grid of tE ("0.3.2").
+        Number of tE ("0.3.2").
     auto_init_fft_grid_dt : float, days
+        Step of the even grid of times of the matched filter, in days ("0.5.2").
     auto_init_fft_max_grid_points : int
+        Most points of that grid: of longer light curves the step is larger ("0.5.2").
     auto_init_fft_top_k : int
         Cells of the matched filter, and templates whose best peak is followed ("0.5.2").
     auto_init_logrho : float
