@@ -135,9 +135,14 @@ class WindowModel(NamedTuple):
 
 
 def number(value: float, error: float) -> str:
-    """Value ± error with two digits of the error; the value alone where the error is unknown."""
+    """Value ± error with two digits of the error; the value alone where the error is unknown.
+
+    Of a value smaller than its error three digits are kept: a time scale reads 0.0834 ± 1.1e+02, not 0.
+    """
     if not np.isfinite(error) or error <= 0:
         return f"{value:.6g}"
+    if abs(value) < error:
+        return f"{value:.3g} ± {error:.2g}"
     digits = max(0, 1 - int(np.floor(np.log10(error))))
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
