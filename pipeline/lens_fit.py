@@ -18,6 +18,7 @@ from skytrawl.lens_models import (
     parameter_names,
     positions_needed,
     require_start,
+    sky_inputs,
     sky_of,
     sky_payload,
 )
@@ -61,7 +62,7 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     require_start(parameters, bands)
     unit = f"{system.zero_point:g} mag" if system.magnitudes else archive.attrs["light_curves"]["units"]
     sky = sky_payload(parameters, archive)
-    return Prepared({"system": system, "bands": bands, "flux_unit": unit, **sky})
+    return Prepared({"system": system, "bands": bands, "flux_unit": unit, **sky}, sky_inputs(parameters))
 
 
 PARAMETERS = {

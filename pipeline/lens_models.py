@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,6 +79,14 @@ def sky_payload(parameters: FitParameters, archive: Archive) -> dict[str, Any]:
         "reference_position": clock["reference_position"],
         "satellite": satellite_of(parameters, archive),
     }
+
+
+def sky_inputs(parameters: FitParameters) -> dict[str, str]:
+    """Fingerprint of the satellite's table, where one is used: another content is another run."""
+    path = parameters.satellite_ephemeris_path
+    if "space" not in parameters.lens_model or path is None:
+        return {}
+    return {"satellite_ephemeris_path": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
 def require_start(parameters: FitParameters, bands: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import scan
 from skytrawl.lens_fit import fit_columns, fit_variables
-from skytrawl.lens_models import positions_needed, sky_of
+from skytrawl.lens_models import positions_needed, sky_inputs, sky_of
 from skytrawl.params import option
 from skytrawl.scan_analysis import Analysis, analyse, null_facts, scan_memory, scan_payload
 from skytrawl.scan_common import curves_of, rows_needed, rows_of_objects
@@ -91,7 +91,7 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     """Pin bands and flux system; load the null and refuse one that does not fit."""
     job_needs(parameters, archive)
     payload = scan_payload(parameters, archive)
-    inputs: dict[str, str] = {}
+    inputs = sky_inputs(parameters)
     attrs: dict[str, Any] = {"templates": list(parameters.templates)}
     if parameters.kind == "fap" and parameters.null is not None:
         null = scan_null.load(parameters.null)
@@ -213,7 +213,8 @@ def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str
         out["fap_bump"], out["fap_dip"] = fap[:, 0].copy(), fap[:, 1].copy()
         out["score"] = scan_null.combined(out["fap_bump"], out["fap_dip"])
     elif parameters.kind == "dchi2":
-        out["score"] = out["candidate_dchi2_rescaled"][:, 0].copy()
+        # No candidate is the least anomalous outcome; without a window there is no outcome.
+        out["score"] = np.where(out["n_filled"] > 0, out["candidate_dchi2_rescaled"][:, 0], np.nan)
     else:
         out.update(original_columns(found.residual, parameters))
         out["status"] = np.where(out["n_sets"] > 1, 3, out["status"])

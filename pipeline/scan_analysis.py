@@ -21,7 +21,8 @@ from skytrawl.scan_params import BaselineParameters, CandidateCriteria, ScanPara
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive
 
-# Cuts remove clusters: so many times the wanted candidates are looked at.
+# Cuts remove clusters: so many times the wanted candidates are looked at, and so many times more of an object
+# in which too few of them pass.
 SPARE = 4
 # Parameters that change neither the grid nor what is scanned.
 JUDGEMENT = ("n_candidates", *(f.name for f in dataclasses.fields(CandidateCriteria)))
@@ -129,21 +130,53 @@ def analyse(
         alone = isolated(residual, parameters.isolated_sigma)
         curves, residual = without(curves, alone), without(residual, alone)
     grid, bank = parameters.grid(), parameters.templates
-    wanted, cuts = parameters.n_candidates, parameters.cuts()
-    result = scan.scan(residual, grid, bank, k=wanted * (SPARE if cuts else 1), backend=backend)
+    wanted, spare = parameters.n_candidates, SPARE if parameters.cuts() else 1
+    result = scan.scan(residual, grid, bank, k=wanted * spare, backend=backend)
     source_flux = fits.source_flux if fits is not None else None
 
     def judge(candidates: scan.Candidates) -> scan.Diagnostics:
         return diagnose(residual, grid, candidates, bank, sigma=parameters.sigma, source_flux=source_flux)
 
     quality = judge(result.top)
-    if cuts:
-        columns = {**result.top._asdict(), **quality._asdict()}
-        order = np.argsort(~parameters.passes(columns), axis=1, kind="stable")[:, :wanted]
-        cleared = ~np.take_along_axis(parameters.passes(columns), order, axis=1)
-        result = result._replace(top=_pick(result.top, order, cleared))
-        quality = _pick(quality, order, cleared)
+    if parameters.cuts():
+        top, quality, short = _cut(result.top, quality, parameters)
+        for o in np.flatnonzero(short).tolist():
+            own = slice(residual.sets[o], residual.sets[o + 1])
+            source = None if source_flux is None else source_flux[own]
+            found = _search_on(residual.part(o, o + 1), parameters, backend, source)
+            for record, values in zip((top, quality), found, strict=True):
+                for column, value in zip(record, values, strict=True):
+                    column[o] = value[0]
+        result = result._replace(top=top)
     return Analysis(fits, curves, residual, result, quality, judge(result.extreme))
+
+
+def _cut(
+    top: scan.Candidates, quality: scan.Diagnostics, parameters: ScanParameters
+) -> tuple[scan.Candidates, scan.Diagnostics, np.ndarray]:
+    """The wanted number of candidates that pass, and the objects where weaker ones may pass as well."""
+    good = parameters.passes({**top._asdict(), **quality._asdict()})
+    wanted = parameters.n_candidates
+    short = (good.sum(axis=1) < wanted) & (top.season[:, -1] >= 0)
+    if parameters.min_dchi2 is not None:
+        short &= top.dchi2[:, -1] >= parameters.min_dchi2
+    order = np.argsort(~good, axis=1, kind="stable")[:, :wanted]
+    cleared = ~np.take_along_axis(good, order, axis=1)
+    return _pick(top, order, cleared), _pick(quality, order, cleared), short
+
+
+def _search_on(
+    one: Curves, parameters: ScanParameters, backend: Backend, source_flux: np.ndarray | None
+) -> tuple[scan.Candidates, scan.Diagnostics]:
+    """Candidates of one object that pass the cuts, however many stronger ones do not."""
+    grid, bank = parameters.grid(), parameters.templates
+    k, short = SPARE * parameters.n_candidates, np.ones(1, bool)
+    while short.any():
+        k *= SPARE
+        top = scan.scan(one, grid, bank, k=k, backend=backend).top
+        quality = diagnose(one, grid, top, bank, sigma=parameters.sigma, source_flux=source_flux)
+        kept, judged, short = _cut(top, quality, parameters)
+    return kept, judged
 
 
 def _pick(record, order: np.ndarray, cleared: np.ndarray):  # type: ignore[no-untyped-def]

@@ -211,7 +211,8 @@ def score(
 ) -> tuple[dict[str, float], list[str]]:
     """Scores of a kind by name, and what is to be said about them."""
     if kind == "dchi2":
-        return {"score": float(found.quality.dchi2_rescaled[0, 0])}, []
+        scanned = found.result.n_filled[0] > 0
+        return {"score": float(found.quality.dchi2_rescaled[0, 0]) if scanned else np.nan}, []
     if kind != "fap":
         columns = original_columns(found.residual, parameters)
         return {name: float(values[0]) for name, values in columns.items() if values.ndim == 1}, []

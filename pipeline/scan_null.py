@@ -17,7 +17,7 @@ from skytrawl.catalogs.sky import hash_of
 from skytrawl.errors import ParameterError
 from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels import scan
-from skytrawl.lens_models import positions_needed, sky_of
+from skytrawl.lens_models import positions_needed, sky_inputs, sky_of
 from skytrawl.params import option
 from skytrawl.scan_analysis import analyse, null_facts, scan_memory, scan_payload
 from skytrawl.scan_common import curves_of, rows_needed
@@ -54,7 +54,7 @@ def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     job_needs(parameters, archive)
     share = min(1.0, SPARE * parameters.sample_size / max(archive.n_objects, 1))
     limit = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-    return Prepared({**scan_payload(parameters, archive), "limit": limit})
+    return Prepared({**scan_payload(parameters, archive), "limit": limit}, sky_inputs(parameters))
 
 
 def block(block: Block, parameters: Parameters, prepared: Prepared, backend: str) -> Arrays:

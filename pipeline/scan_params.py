@@ -79,7 +79,10 @@ class GridParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateCriteria:
-    """Cuts on candidates, applied after clustering; none cuts nothing."""
+    """Cuts on candidates, applied after clustering; none cuts nothing.
+
+    The best bump and the best dip, of which false-alarm probabilities are given, are not cut.
+    """
 
     min_dchi2: float | None = option(None, "least dchi2 of a candidate")
     min_n_eff: float | None = option(None, "least effective number of contributing rows")

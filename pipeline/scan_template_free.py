@@ -17,7 +17,7 @@ from skytrawl.job import Arrays, Job, Prepared
 from skytrawl.kernels.scan import KERNEL_VERSION
 from skytrawl.kernels.scan.template_free import KINDS, TemplateFreeOptions, template_free
 from skytrawl.lens_fit import fit_columns, fit_variables
-from skytrawl.lens_models import positions_needed, sky_of
+from skytrawl.lens_models import positions_needed, sky_inputs, sky_of
 from skytrawl.params import option
 from skytrawl.scan_analysis import scan_payload, subtract_baseline
 from skytrawl.scan_common import curves_of, rows_needed, rows_of_objects
@@ -53,7 +53,7 @@ def job_needs(parameters: Parameters, archive: Archive) -> tuple[str, ...]:
 def prepare(parameters: Parameters, archive: Archive) -> Prepared:
     """Pin bands and flux system."""
     job_needs(parameters, archive)
-    return Prepared(scan_payload(parameters, archive))
+    return Prepared(scan_payload(parameters, archive), sky_inputs(parameters))
 
 
 WINDOW = (
