@@ -288,7 +288,7 @@ def require_same(null: xr.Dataset, facts: Mapping[str, Any], allow_mismatch: boo
     if found and not allow_mismatch:
         raise ReferenceMismatchError(
             f"the null was made otherwise: {'; '.join(found)}. Make one with scan-null and the parameters of "
-            "this scan, or allow the mismatch"
+            "this scan, or allow it with allow_mismatch"
         )
     return found
 

@@ -151,7 +151,10 @@ class JobGroup(click.Group):
             }
             self.action(job.name, given, **{name: words[name] for name in words if name not in names})
 
-        options = [job_option(info) for info in parameters_of(job.parameters)]
+        # What the job itself declares comes before what it shares with others.
+        own = job.parameters.__annotations__
+        infos = sorted(parameters_of(job.parameters), key=lambda info: info.name not in own)
+        options = [job_option(info) for info in infos]
         return click.Command(
             cmd_name, params=[*self.common, *options], callback=call, help=job.summary, short_help=job.summary
         )

@@ -37,7 +37,7 @@ _FAR, _ROUNDS, _FEW_COPIES = 4.6, 8, 25
 _ROWS = 2_000_000
 _FEWEST = 20
 # So many rows outside of what is taken out can stand for the noise; fewer say that nothing is improbable.
-_NOISE_ROWS = 20
+_NOISE_ROWS = 40
 
 
 class SignNull(NamedTuple):
