@@ -16,7 +16,7 @@ from skytrawl.kernels.scan.isolated import isolated, without
 from skytrawl.lens_models import Sky, fit_lens, require_start, sky_payload
 from skytrawl.params import plain
 from skytrawl.scan_common import photometry
-from skytrawl.scan_params import BaselineParameters, CandidateCriteria, ScanParameters
+from skytrawl.scan_params import BaselineParameters, CandidateParameters, ScanParameters
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # in which too few of them pass.
 SPARE = 4
 # Parameters that change neither the grid nor what is scanned.
-JUDGEMENT = ("n_candidates", *(f.name for f in dataclasses.fields(CandidateCriteria)))
+JUDGEMENT = ("n_candidates", *(f.name for f in dataclasses.fields(CandidateParameters)))
 
 
 class Analysis(NamedTuple):

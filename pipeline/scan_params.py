@@ -14,6 +14,7 @@ from typing import Any
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.lens.types import FitOptions
 from skytrawl.kernels.lens.vbm_model import KINDS
+from skytrawl.kernels.scan.criteria import CandidateCriteria
 from skytrawl.kernels.scan.templates import BELLS, bank
 from skytrawl.kernels.scan.types import ScanGrid, teff_series
 from skytrawl.params import option
@@ -78,32 +79,17 @@ class GridParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CandidateCriteria:
+class CandidateParameters(CandidateCriteria):
     """Cuts on candidates, applied after clustering; none cuts nothing.
 
     The best bump and the best dip, of which false-alarm probabilities are given, are not cut.
     """
 
-    min_dchi2: float | None = option(None, "least dchi2 of a candidate")
-    min_n_eff: float | None = option(None, "least effective number of contributing rows")
-    min_n_contrib: int | None = option(None, "least number of rows that contribute more than sigma^2")
-    min_n_window: int | None = option(None, "least number of rows in the window")
-    min_longest_run: int | None = option(None, "least run of contributing rows")
-    max_peak_frac: float | None = option(None, "largest part of one row in the whole gain")
     sigma: float = option(3.0, "a row contributes where its gain exceeds sigma^2")
 
-    def cuts(self) -> dict[str, float]:
-        """The cuts that are set, by name."""
-        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(CandidateCriteria)}
-        return {name: value for name, value in found.items() if value is not None and name != "sigma"}
-
     def passes(self, columns: dict[str, Any]) -> Any:
-        """Whether each candidate passes every cut: a boolean array of the shape of the columns."""
-        good: Any = columns["dchi2"] > 0
-        for name, limit in self.cuts().items():
-            bound, _, column = name.partition("_")
-            good = good & (columns[column] >= limit if bound == "min" else columns[column] <= limit)
-        return good
+        """Whether there is a candidate that passes every cut: a boolean array of the shape of the columns."""
+        return (columns["dchi2"] > 0) & self.satisfied(columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +162,7 @@ class BaselineParameters(FitParameters):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanParameters(BaselineParameters, GridParameters, CandidateCriteria):
+class ScanParameters(BaselineParameters, GridParameters, CandidateParameters):
     """Everything a template scan is told, from the rows to the candidates."""
 
     n_candidates: int = option(10, "candidates kept of each object")

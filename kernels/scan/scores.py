@@ -1,6 +1,5 @@
 """Criteria and scores of jacscanomaly, versions 0.3.2 and 0.5.2, for clusters of one light curve each."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,34 +7,9 @@ from numpy.typing import NDArray
 
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.scan.clusters import Clusters
-from skytrawl.kernels.scan.cpu_grid import GridMetrics
+from skytrawl.kernels.scan.criteria import CandidateCriteria
 
-
-@dataclass(frozen=True)
-class CandidateCriteria:
-    """What a candidate must reach; None asks for nothing (the CandidateCriteria of jacscanomaly).
-
-    Version 0.3.2 applies them to grid points before clusters are made (``clusters(keep=...)``), which alters
-    the background of the score; version 0.5.2 applies them to clusters (``score_052(accept=...)``).
-    """
-
-    min_dchi2: float | None = None
-    min_n_eff: float | None = None
-    min_n_contrib: int | None = None
-    min_n_window: int | None = None
-    min_longest_run: int | None = None
-    max_peak_frac: float | None = None
-
-    def accept(self, metrics: GridMetrics, points: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-        """Which points satisfy every criterion: bool[n], of all points or of those given by index."""
-        kept = np.ones(len(metrics.dchi2) if points is None else len(points), bool)
-        for name in ("dchi2", "n_eff", "n_contrib", "n_window", "longest_run", "peak_frac"):
-            least, most = getattr(self, f"min_{name}", None), getattr(self, f"max_{name}", None)
-            if least is not None or most is not None:
-                column = getattr(metrics, name)
-                column = column if points is None else column[points]
-                kept &= column >= least if least is not None else column <= most
-        return kept
+__all__ = ["CandidateCriteria", "Scores", "score_032", "score_052"]
 
 
 class Scores(NamedTuple):
