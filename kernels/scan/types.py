@@ -109,8 +109,8 @@ class ScanResult(NamedTuple):
 class Diagnostics(NamedTuple):
     """Quality of candidates, weighted by the errors.
 
-    With d_i = w_i (r_flat^2 - r_template^2) and u_i = max(d_i, 0), over all data sets of the window, in order of
-    time inside each data set; all arrays are [n_objects, K].
+    With d_i = w_i (r_flat^2 - r_template^2) and u_i = max(d_i, 0), over all data sets of the window, in order
+    of time inside each data set; all arrays are [n_objects, K].
 
     Attributes
     ----------
