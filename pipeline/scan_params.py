@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ class CandidateParameters(CandidateCriteria):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitParameters(RowParameters, FitOptions):
-    """Which rows enter a lens fit, and how it is done."""
+class FitParameters(RowParameters, FitOptions, ABC):
+    """Which rows enter a lens fit, and how it is done; each job names its lens model in its own way."""
 
     ra_deg: float | None = option(None, "right ascension for parallax; none = of each object", "deg")
     dec_deg: float | None = option(None, "declination for parallax; none = of each object", "deg")
@@ -124,9 +125,9 @@ class FitParameters(RowParameters, FitOptions):
             raise ParameterError(f"max_piE is {self.max_piE}: it must be positive")
 
     @property
+    @abstractmethod
     def lens_model(self) -> str:
         """The fitter kind."""
-        raise NotImplementedError
 
     @property
     def convention(self) -> Any:
