@@ -1,0 +1,1 @@
+"""Images in the archive: frames, their planes and their table."""

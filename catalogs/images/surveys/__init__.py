@@ -1,0 +1,1 @@
+"""Header maps of surveys."""

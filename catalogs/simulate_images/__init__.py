@@ -1,0 +1,1 @@
+"""Exposures that are made up, with their truth."""

@@ -1,0 +1,1 @@
+"""Pixels as integers at a fraction of the noise."""

@@ -1,0 +1,1 @@
+"""Sources drawn into pixels."""
