@@ -1,10 +1,14 @@
 """Fixtures of the whole suite."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Simulated image pairs, which tests of kernels, jobs and benchmarks share.
+sys.path.insert(0, str(Path(__file__).parent / "images"))
 
 _SLOW = [HealthCheck.too_slow]
 # The suite says the same on every machine; "thorough" looks for more, with other examples each time.
