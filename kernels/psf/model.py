@@ -83,7 +83,7 @@ class PsfModel:
         stamp = np.asarray(stamp, np.float64)
         if stamp.ndim != 2:
             raise ParameterError(f"a PSF stamp has two dimensions, not {stamp.ndim}")
-        return cls(np.float32(stamp / stamp.sum())[None], sampling=sampling)
+        return cls((stamp / stamp.sum()).astype(np.float32)[None], sampling=sampling)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,7 +129,7 @@ class PsfModel:
         total = stamps.sum(axis=(-2, -1), keepdims=True)
         if dx or dy:
             stamps = self._stamps(samples, ny, nx, dx, dy)
-        return np.float32(stamps / total)
+        return (stamps / total).astype(np.float32)
 
     def _stamps(
         self, samples: NDArray[np.float64], ny: int, nx: int, dx: float, dy: float

@@ -15,7 +15,8 @@ def cubic(offset: ArrayLike) -> NDArray[np.float64]:
 @lru_cache(maxsize=64)
 def prefilter(n: int) -> NDArray[np.float64]:
     """Matrix [n, n] from samples to the coefficients of the spline through them (zero outside)."""
-    return np.linalg.inv(cubic(np.subtract.outer(np.arange(n), np.arange(n))))
+    samples = cubic(np.subtract.outer(np.arange(n), np.arange(n)))
+    return np.asarray(np.linalg.inv(samples), np.float64)
 
 
 @lru_cache(maxsize=512)
