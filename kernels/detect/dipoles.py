@@ -1,0 +1,67 @@
+"""What lies around a peak: bits, bad and negative pixels, and the partner of a dipole, in Numba."""
+
+import numpy as np
+
+from skytrawl.kernels.jit import njit
+
+
+@njit()
+def surroundings(  # type: ignore[no-untyped-def]
+    score, flux, mask, difference, exclude, peak_x, peak_y, sign, flags, half, radius
+):
+    """Look into the box and the circle around each peak.
+
+    Parameters
+    ----------
+    score, flux, difference : float32[ny, nx]
+    mask : uint16[ny, nx]
+    exclude : uint16
+    peak_x, peak_y : int64[n]
+    sign : int8[n]
+    flags : uint16[n], bits to begin with
+    half : int, of the box
+    radius : float, of the circle
+
+    Returns
+    -------
+    flags : uint16[n]
+    n_negative, n_bad : int64[n]
+        Usable pixels of the box of the other sign in `difference`; pixels that are not usable or outside.
+    partner : float32[n]
+        The score in the circle that is farthest on the other side of zero, 0 where none is; the first in
+        raster order of equal ones.
+    squared : int64[n], squared distance of that pixel, -1 where there is none
+    ratio : float64[n], minus its flux over the flux at the peak
+    """
+    rows, columns = score.shape
+    n = len(peak_x)
+    bits, n_negative, n_bad = flags.copy(), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    partner, squared, ratio = np.zeros(n, np.float32), np.full(n, -1, np.int64), np.zeros(n)
+    reach = int(np.floor(radius))
+    for k in range(n):
+        for v in range(peak_y[k] - half, peak_y[k] + half + 1):
+            for u in range(peak_x[k] - half, peak_x[k] + half + 1):
+                if u < 0 or u >= columns or v < 0 or v >= rows:
+                    n_bad[k] += 1
+                    continue
+                bits[k] |= mask[v, u]
+                if mask[v, u] & exclude != 0 or not np.isfinite(difference[v, u]):
+                    n_bad[k] += 1
+                elif sign[k] * difference[v, u] < 0:
+                    n_negative[k] += 1
+        depth = np.float32(0.0)
+        place = -1
+        for v in range(max(peak_y[k] - reach, 0), min(peak_y[k] + reach + 1, rows)):
+            for u in range(max(peak_x[k] - reach, 0), min(peak_x[k] + reach + 1, columns)):
+                apart = (u - peak_x[k]) ** 2 + (v - peak_y[k]) ** 2
+                if apart > radius * radius or mask[v, u] & exclude != 0 or not np.isfinite(score[v, u]):
+                    continue
+                deep = -sign[k] * score[v, u]
+                if deep > depth:
+                    depth = deep
+                    place = v * columns + u
+                    squared[k] = apart
+        if place >= 0:
+            partner[k] = -sign[k] * depth
+            ratio[k] = -np.float64(flux.ravel()[place]) / np.float64(flux[peak_y[k], peak_x[k]])
+    return bits, n_negative, n_bad, partner, squared, ratio

@@ -1,0 +1,148 @@
+"""Islands of pixels beyond a threshold, split at deep saddles, in Numba.
+
+Only the pixels beyond the threshold are kept, in raster order, with pointers to their neighbours. Pixels are
+ordered by magnitude, the first in raster order of equal ones ahead. Each pixel climbs to its highest
+neighbour, which cuts an island into one basin per local maximum. Basins are then joined in the order of the
+saddles between them, highest first (Kruskal's tree, as in the component trees of mathematical morphology):
+where two meet, the lower one is a source of its own if its peak stands `saddle` above the meeting point, else
+it goes to the basin on the other side. A basin that is joined so never holds a source of its own: that
+one's peak is lower than the basin's, and its saddle higher.
+"""
+
+import numpy as np
+
+from skytrawl.kernels.jit import njit
+
+STRIDE = 64
+
+
+@njit()
+def find(score, mask, exclude, threshold):  # type: ignore[no-untyped-def]
+    """Flat indices of the usable pixels beyond the threshold, ascending; int64."""
+    rows, columns = score.shape
+    found = np.empty(1024, np.int64)
+    n = 0
+    for y in range(rows):
+        line = score[y]
+        for start in range(0, columns, STRIDE):
+            stop = min(start + STRIDE, columns)
+            hits = 0
+            for x in range(start, stop):
+                hits += abs(line[x]) > threshold
+            if hits == 0:
+                continue
+            if n + hits > len(found):
+                larger = np.empty(2 * (n + hits), np.int64)
+                larger[:n] = found[:n]
+                found = larger
+            for x in range(start, stop):
+                if abs(line[x]) > threshold and abs(line[x]) < np.inf and mask[y, x] & exclude == 0:
+                    found[n] = y * columns + x
+                    n += 1
+    return found[:n].copy()
+
+
+@njit()
+def neighbours(index, value, columns):  # type: ignore[no-untyped-def]
+    """Places in `index` of the west, north-west, north and north-east neighbours of the same sign, or -1."""
+    n = len(index)
+    near = np.full((n, 4), -1, np.int32)
+    above = 0
+    for k in range(n):
+        at = index[k]
+        x = at % columns
+        if k > 0 and index[k - 1] == at - 1 and x > 0 and value[k - 1] * value[k] > 0:
+            near[k, 0] = k - 1
+        while index[above] < at - columns - 1:
+            above += 1
+        j = above
+        while j < k and index[j] <= at - columns + 1:
+            step = index[j] - (at - columns)
+            if 0 <= x + step < columns and value[j] * value[k] > 0:
+                near[k, 2 + step] = j
+            j += 1
+    return near
+
+
+@njit()
+def _higher(height, a, b):  # type: ignore[no-untyped-def]
+    return height[a] > height[b] or (height[a] == height[b] and a < b)
+
+
+@njit()
+def _climb(to, k):  # type: ignore[no-untyped-def]
+    """The end of the pointers that start at k, and all of them set to it."""
+    top = k
+    while to[top] != top:
+        top = to[top]
+    while to[k] != top:
+        following = to[k]
+        to[k] = top
+        k = following
+    return top
+
+
+@njit()
+def split(height, near, saddle):  # type: ignore[no-untyped-def]
+    """Place in `height` of the peak that each pixel belongs to.
+
+    Parameters
+    ----------
+    height : float32[n], magnitudes of the pixels in raster order
+    near : int32[n, 4], see `neighbours`
+    saddle : float32
+
+    Returns
+    -------
+    int64[n]
+        A peak belongs to itself.
+    """
+    n = len(height)
+    basin = np.arange(n)
+    for k in range(n):
+        for c in range(4):
+            j = near[k, c]
+            if j >= 0:
+                if _higher(height, j, basin[k]):
+                    basin[k] = j
+                if _higher(height, k, basin[j]):
+                    basin[j] = k
+    for k in range(n):
+        _climb(basin, k)
+    borders = 0
+    for k in range(n):
+        for c in range(4):
+            borders += near[k, c] >= 0 and basin[near[k, c]] != basin[k]
+    if borders == 0:
+        return basin
+    low, high = np.empty(borders, np.int64), np.empty(borders, np.int64)
+    borders = 0
+    for k in range(n):
+        for c in range(4):
+            j = near[k, c]
+            if j >= 0 and basin[j] != basin[k]:
+                below = _higher(height, j, k)
+                low[borders], high[borders] = (k, j) if below else (j, k)
+                borders += 1
+    # Saddles from the highest: by the lower pixel of the border, then by the upper one; equal heights in
+    # raster order, which stable sorts keep.
+    order = np.argsort(high, kind="mergesort")
+    order = order[np.argsort(-height[high[order]], kind="mergesort")]
+    order = order[np.argsort(low[order], kind="mergesort")]
+    order = order[np.argsort(-height[low[order]], kind="mergesort")]
+    into, joined = np.arange(n), np.arange(n)
+    for e in order:
+        one, other = basin[low[e]], basin[high[e]]
+        upper, lower = _climb(joined, one), _climb(joined, other)
+        if upper == lower:
+            continue
+        across = one
+        if _higher(height, lower, upper):
+            upper, lower = lower, upper
+            across = other
+        if height[lower] - height[low[e]] < saddle:
+            into[lower] = across
+        joined[lower] = upper
+    for k in range(n):
+        basin[k] = _climb(into, basin[k])
+    return basin
