@@ -19,8 +19,8 @@ from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ArchiveError, CorruptShardError
 
 SLOTS = 2**31
-_ABSENT = 2**64 - 1
-_WINDOW = 1 << 19  # bytes that are read at once, and decoded while they are in the cache
+ABSENT = 2**64 - 1
+READ_AHEAD = 1 << 19  # bytes that are read at once, and decoded while they are in the cache
 
 _thread = threading.local()
 
@@ -146,7 +146,7 @@ class SlotFile:
             return cls(
                 storage,
                 name,
-                _dtype_from_json(meta["data_type"]),
+                dtype_from_json(meta["data_type"]),
                 SlotLayout(shard[0], inner[0]),
                 tail,
                 tuple(meta.get("dimension_names") or ()),
@@ -240,16 +240,16 @@ class SlotFile:
                 if shard.size == 0:
                     raise ValueError("the shard is empty (0 bytes)")
                 # A small shard in one piece, of a large one the index first.
-                base = 0 if shard.size <= _WINDOW else shard.size - index_bytes
-                data = _buffer(shard.size - base)
+                base = 0 if shard.size <= READ_AHEAD else shard.size - index_bytes
+                data = shard_buffer(shard.size - base)
                 shard.into(base, data)
-                index = _read_index(data[-index_bytes:], chunks, shard.size)[first:last]
-                _check_entries(index, first, shard.size - index_bytes)
+                index = read_index(data[-index_bytes:], chunks, shard.size)[first:last]
+                check_entries(index, first, shard.size - index_bytes)
                 entries = index.tolist()
                 scratch: np.ndarray | None = None
                 for place, (offset, length) in enumerate(entries):
                     if offset < base or offset + length > base + len(data):
-                        base, data = offset, _buffer(_window(entries[place:]))
+                        base, data = offset, shard_buffer(run_bytes(entries[place:]))
                         shard.into(base, data)
                     encoded = data[offset - base : offset - base + length]
                     number = first + place
@@ -277,7 +277,7 @@ class SlotFile:
 
     def _encode(self, coder: Coder, rows: np.ndarray) -> list[bytes]:
         inner, chunks = self.layout.inner, self.layout.slot // self.layout.inner
-        index = np.full((chunks, 2), _ABSENT, "<u8")
+        index = np.full((chunks, 2), ABSENT, "<u8")
         pieces: list[bytes] = []
         position = 0
         for number in range(-(-len(rows) // inner)):
@@ -301,7 +301,7 @@ class SlotFile:
             "zarr_format": 3,
             "node_type": "array",
             "shape": [SLOTS * self.layout.slot, *self.tail],
-            "data_type": _dtype_to_json(self.dtype),
+            "data_type": dtype_to_json(self.dtype),
             "chunk_grid": {
                 "name": "regular",
                 "configuration": {"chunk_shape": [self.layout.slot, *self.tail]},
@@ -325,28 +325,29 @@ class SlotFile:
         }
 
 
-def _buffer(size: int) -> np.ndarray:
+def shard_buffer(size: int) -> np.ndarray:
     """Bytes of this thread for encoded chunks, overwritten by the next call: fresh memory is slow."""
     buffer: np.ndarray | None = getattr(_thread, "buffer", None)
     if buffer is None or len(buffer) < size:
-        buffer = np.empty(max(size, _WINDOW), np.uint8)
-        if size <= 4 * _WINDOW:
+        buffer = np.empty(max(size, READ_AHEAD), np.uint8)
+        if size <= 4 * READ_AHEAD:
             _thread.buffer = buffer
     return buffer[:size]
 
 
-def _window(entries: Sequence[Sequence[int]]) -> int:
+def run_bytes(entries: Sequence[Sequence[int]]) -> int:
     """Bytes of the first chunk and of those that lie right behind it, at most a window."""
     start, length = entries[0]
     end = start + length
     for offset, length in entries[1:]:
-        if offset != end or offset + length - start > _WINDOW:
+        if offset != end or offset + length - start > READ_AHEAD:
             break
         end += length
     return end - start
 
 
-def _read_index(tail: np.ndarray, chunks: int, size: int) -> np.ndarray:
+def read_index(tail: np.ndarray, chunks: int, size: int) -> np.ndarray:
+    """Offset and length of each inner chunk (uint64, two columns), checked; ValueError if it is damaged."""
     if len(tail) != 16 * chunks + 4:
         raise ValueError(f"the shard is truncated: {size} bytes are less than its index")
     if crc32c(tail[:-4]) != int.from_bytes(tail[-4:].tobytes(), "little"):
@@ -354,22 +355,24 @@ def _read_index(tail: np.ndarray, chunks: int, size: int) -> np.ndarray:
     return tail[:-4].view("<u8").reshape(chunks, 2)
 
 
-def _check_entries(entries: np.ndarray, first: int, payload: int) -> None:
+def check_entries(entries: np.ndarray, first: int, payload: int) -> None:
     """Every used chunk must be present and lie inside the shard."""
-    absent = (entries == _ABSENT).any(axis=1)
+    absent = (entries == ABSENT).any(axis=1)
     if absent.any():
         raise ValueError(f"inner chunk {first + int(np.argmax(absent))} is missing from the shard")
     if (entries > payload).any() or (entries.sum(axis=1) > payload).any():
         raise ValueError("the index points outside the shard")
 
 
-def _dtype_to_json(dtype: np.dtype) -> Any:
+def dtype_to_json(dtype: np.dtype) -> Any:
+    """Type of an array as it stands in ``zarr.json``."""
     if dtype.kind == "S":
         return {"name": "null_terminated_bytes", "configuration": {"length_bytes": dtype.itemsize}}
     return dtype.name
 
 
-def _dtype_from_json(data: Any) -> np.dtype:
+def dtype_from_json(data: Any) -> np.dtype:
+    """Type of an array from ``zarr.json``; ValueError for one that no column has."""
     if isinstance(data, dict):
         if data["name"] != "null_terminated_bytes":
             raise ValueError(f"unsupported data type {data['name']!r}")

@@ -1,0 +1,117 @@
+"""Planes as integers at a fraction of their noise, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ATTR = "quantisation"
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How integers k stand for values: ``zero + step * (k - dither)``.
+
+    The dither, uniform in [-0.5, 0.5), is a hash of the index of the pixel in the plane and of `seed`. The
+    lowest integer of the type stands for NaN.
+    """
+
+    step: float
+    zero: float
+    seed: int
+    dtype: np.dtype
+
+    def decode(self, numbers: np.ndarray, first: tuple[int, ...], width: int, out: np.ndarray) -> None:
+        """Values of a rectangle of integers.
+
+        Parameters
+        ----------
+        numbers : int16 or int32 array of shape (rows, columns)
+        first : (int, int)
+            Row and column of the first of them in the plane.
+        width : int
+            Columns of the plane.
+        out : array of shape (rows, columns)
+        """
+        from skytrawl.kernels.quantise import dequantise
+
+        dequantise(numbers, self.step, self.zero, self.seed, first=first, width=width, out=out)
+
+
+def quantised_of(attrs: dict[str, Any]) -> Quantised | None:
+    """What the attributes of an array say of it; None if its numbers are the values."""
+    record = attrs.get(ATTR)
+    if not record or "step" not in record:
+        return None
+    return Quantised(record["step"], record["zero"], record["seed"], np.dtype(record["dtype"]))
+
+
+def quantise_plane(
+    values: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Integers of a plane and the attributes that go with them.
+
+    Parameters
+    ----------
+    values : float array of shape (rows, columns)
+    fraction : float
+        Step in units of the noise, such as 0.25. The noise is measured from pixel to pixel.
+    seed : int
+        Of the dither.
+
+    Returns
+    -------
+    array
+        int16, or int32 where the range asks for it; the values themselves where there is no noise to measure
+        (a constant plane, or none but NaN).
+    dict
+        Attributes: scale_factor, add_offset and _FillValue by the CF conventions (they give the values
+        without dither, up to one step off), and the record of what was done with its error in units of the
+        values.
+
+    Raises
+    ------
+    SchemaError
+        If the plane cannot be quantised.
+    """
+    from skytrawl.kernels.quantise import dequantise, noise, quantise, range_of
+
+    from skytrawl.errors import SchemaError
+
+    if values.ndim != 2 or values.dtype.kind != "f" or not 0 < fraction <= 4:
+        raise SchemaError(
+            f"{values.dtype} of {values.ndim} axes at {fraction} sigma: planes of two axes and floats are "
+            "quantised, at a step above 0 and up to 4 sigma"
+        )
+    sigma = noise(values)
+    if not sigma > 0:
+        return values, {ATTR: {"fraction": fraction, "kept": "no noise to measure: values as delivered"}}
+    step = fraction * sigma
+    low, high = range_of(values)
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise SchemaError("infinite pixels cannot be quantised: mask them as NaN, or store the plane as it is")
+    steps = (high - low) / step
+    if steps >= 2**32 - 8:
+        raise SchemaError(
+            f"values from {low:g} to {high:g} at steps of {step:g} do not fit 32 bits: store the plane as it is"
+        )
+    kind = np.dtype("<i2" if steps < 2**16 - 8 else "<i4")
+    lowest = int(np.iinfo(kind).min)
+    # Positive numbers where they fit: around zero all bits of a number would be noise.
+    begin = 4 if steps < np.iinfo(kind).max - 8 else lowest + 4
+    zero = low - step * begin
+    numbers = quantise(values, step, zero, seed, kind)
+    back = dequantise(numbers, step, zero, seed, first=(0, 0), width=values.shape[1], dtype=values.dtype)
+    error = np.abs(back.astype(np.float64) - values)
+    record = {
+        "method": "subtractive dither, fmix32 of the pixel index",
+        "fraction": fraction,
+        "sigma": sigma,
+        "step": step,
+        "zero": zero,
+        "seed": seed,
+        "dtype": values.dtype.name,
+        "error_rms": float(np.sqrt(np.nanmean(error**2))),
+        "error_max": float(np.nanmax(error)),
+    }
+    return numbers, {"scale_factor": step, "add_offset": zero, "_FillValue": lowest, ATTR: record}
