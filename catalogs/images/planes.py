@@ -104,7 +104,9 @@ class Plane:
     def of(cls, folder: Path, values: np.ndarray, dims: Sequence[str], attrs: dict[str, Any]) -> "Plane":
         """The plane that `values` (as they go to the disk) make in a folder; nothing is written."""
         codecs = pipeline("default", values.dtype)
-        return cls(folder, values.shape, chunk_shape(values.shape), values.dtype, tuple(dims), tuple(codecs), attrs)
+        return cls(
+            folder, values.shape, chunk_shape(values.shape), values.dtype, tuple(dims), tuple(codecs), attrs
+        )
 
     @classmethod
     def open(cls, folder: Path) -> "Plane":
@@ -189,9 +191,7 @@ class Plane:
             raise CorruptShardError(f"{self.file}: {error}") from error
         return out
 
-    def _read(
-        self, shard: Parts, places: Sequence[tuple[int, ...]], window: Window, out: np.ndarray
-    ) -> None:
+    def _read(self, shard: Parts, places: Sequence[tuple[int, ...]], window: Window, out: np.ndarray) -> None:
         count = int(np.prod(self.grid))
         index_bytes = 16 * count + 4
         if shard.size < index_bytes:

@@ -46,9 +46,7 @@ def quantised_of(attrs: dict[str, Any]) -> Quantised | None:
     return Quantised(record["step"], record["zero"], record["seed"], np.dtype(record["dtype"]))
 
 
-def quantise_plane(
-    values: np.ndarray, fraction: float, seed: int
-) -> tuple[np.ndarray, dict[str, Any]]:
+def quantise_plane(values: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Integers of a plane and the attributes that go with them.
 
     Parameters
@@ -74,9 +72,8 @@ def quantise_plane(
     SchemaError
         If the plane cannot be quantised.
     """
-    from skytrawl.kernels.quantise import dequantise, noise, quantise, range_of
-
     from skytrawl.errors import SchemaError
+    from skytrawl.kernels.quantise import dequantise, noise, quantise, range_of
 
     if values.ndim != 2 or values.dtype.kind != "f" or not 0 < fraction <= 4:
         raise SchemaError(
@@ -89,7 +86,9 @@ def quantise_plane(
     step = fraction * sigma
     low, high = range_of(values)
     if not np.isfinite(low) or not np.isfinite(high):
-        raise SchemaError("infinite pixels cannot be quantised: mask them as NaN, or store the plane as it is")
+        raise SchemaError(
+            "infinite pixels cannot be quantised: mask them as NaN, or store the plane as it is"
+        )
     steps = (high - low) / step
     if steps >= 2**32 - 8:
         raise SchemaError(

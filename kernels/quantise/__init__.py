@@ -17,9 +17,7 @@ from skytrawl.kernels.quantise.reference import noise, range_of
 __all__ = ["dequantise", "noise", "quantise", "range_of"]
 
 
-def quantise(
-    image: NDArray[Any], step: float, zero: float, seed: int, dtype: Any = np.int16
-) -> NDArray[Any]:
+def quantise(image: NDArray[Any], step: float, zero: float, seed: int, dtype: Any = np.int16) -> NDArray[Any]:
     """Integers of an image.
 
     Parameters
@@ -80,7 +78,5 @@ def dequantise(
         out = np.empty(numbers.shape, dtype)
     lowest = np.iinfo(numbers.dtype).min
     start = np.int64(first[0]) * (width or numbers.shape[1]) + first[1]
-    cpu.dequantise(
-        numbers, step, zero, np.uint32(seed), start, width or numbers.shape[1], lowest, out
-    )
+    cpu.dequantise(numbers, step, zero, np.uint32(seed), start, width or numbers.shape[1], lowest, out)
     return out
