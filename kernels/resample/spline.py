@@ -1,0 +1,116 @@
+"""Positions between the nodes of a coordinate grid: cubics through the four nearest nodes.
+
+Local cubics rather than one spline through all nodes: a node without a position spoils the cells beside it
+only, and a kink of a distortion table does not ring.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytrawl.kernels.resample.types import CoordinateGrid
+
+
+def cubic_weights(
+    n: int, n_nodes: int, origin: float, step: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """First node and Lagrange weights of the cubics at pixels 0 to n - 1 along an axis.
+
+    Returns
+    -------
+    first : int64[n]
+    weights : float64[n, 4]
+    """
+    place = (np.arange(n) - origin) / step
+    first = np.clip(np.floor(place).astype(np.int64) - 1, 0, n_nodes - 4)
+    t = place - first
+    a, b, c, d = t, t - 1, t - 2, t - 3
+    weights = np.stack([-b * c * d / 6, a * c * d / 2, -a * b * d / 2, a * b * c / 6], axis=-1)
+    return first, weights
+
+
+def positions(grid: CoordinateGrid, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Input positions of all output pixels.
+
+    Parameters
+    ----------
+    grid : CoordinateGrid
+    shape : (ny, nx) of the output
+
+    Returns
+    -------
+    x, y : float64[ny, nx], input pixels; NaN where there is none
+    """
+    down = dense_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
+    along = dense_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
+    lost = missing(grid)
+    gone = (down != 0).astype(float) @ lost @ (along != 0).T.astype(float) > 0
+    x, y = (down @ np.where(lost, 0.0, nodes) @ along.T for nodes in (grid.x, grid.y))
+    x[gone] = y[gone] = np.nan
+    return x, y
+
+
+def dense_weights(n: int, n_nodes: int, origin: float, step: float) -> NDArray[np.float64]:
+    """The weights of `cubic_weights` as a matrix [n, n_nodes]; weights of nodes in use are not zero."""
+    first, weights = cubic_weights(n, n_nodes, origin, step)
+    dense = np.zeros((n, n_nodes))
+    # A weight that is 0 on a node must still tell that the node is in use.
+    weights = np.where(weights == 0, 1e-300, weights)
+    np.put_along_axis(dense, first[:, None] + np.arange(4), weights, axis=1)
+    return dense
+
+
+def missing(grid: CoordinateGrid) -> NDArray[np.bool_]:
+    """Nodes without a position or without an area, bool[my, mx]."""
+    return ~(np.isfinite(grid.x) & np.isfinite(grid.y) & np.isfinite(node_area(grid)))
+
+
+def _slopes(grid: CoordinateGrid) -> tuple[NDArray[np.float64], ...]:
+    """Derivatives at the nodes: dx/dX, dx/dY, dy/dX, dy/dY with (X, Y) the output pixels."""
+    with np.errstate(invalid="ignore"):
+        x_down, x_along = np.gradient(grid.x, *grid.step, edge_order=2)
+        y_down, y_along = np.gradient(grid.y, *grid.step, edge_order=2)
+    return x_along, x_down, y_along, y_down
+
+
+def node_area(grid: CoordinateGrid) -> NDArray[np.float64]:
+    """Area of an output pixel in input pixels at the nodes, float64[my, mx]."""
+    x_along, x_down, y_along, y_down = _slopes(grid)
+    with np.errstate(invalid="ignore"):
+        return np.abs(x_along * y_down - x_down * y_along)
+
+
+def stretch(grid: CoordinateGrid, shape_in: tuple[int, int]) -> float:
+    """Largest number of input pixels that one step of an output pixel passes, over the input image.
+
+    The larger singular value of the Jacobian at the nodes that lie on the input image (or within a step of
+    it); NaN if none does.
+    """
+    a, b, c, d = _slopes(grid)
+    with np.errstate(invalid="ignore"):
+        half = (a * a + b * b + c * c + d * d) / 2
+        size = np.sqrt(half + np.sqrt(np.maximum(half * half - (a * d - b * c) ** 2, 0.0)))
+        reach = size * max(grid.step)
+        near = (grid.x > -reach) & (grid.x < shape_in[1] + reach)
+        near &= (grid.y > -reach) & (grid.y < shape_in[0] + reach)
+    found = size[near & np.isfinite(size)]
+    return float(found.max()) if len(found) else float("nan")
+
+
+def input_rows(grid: CoordinateGrid, shape: tuple[int, int], shape_in: tuple[int, int]) -> tuple[int, int]:
+    """Rows of the input image that an output image of this shape may need: first, and one past the last.
+
+    The positions at all output pixels of the grid's rows are bounded by their nodes with a margin for the
+    kernel and the curvature of the cubics; (0, 0) if there are none.
+    """
+    first, _ = cubic_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
+    rows = slice(int(first.min()), int(first.max()) + 4)
+    along, _ = cubic_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
+    nodes = grid.y[rows, int(along.min()) : int(along.max()) + 4]
+    nodes = nodes[np.isfinite(nodes)]
+    if not len(nodes):
+        return 0, 0
+    widest = stretch(grid, shape_in)
+    margin = 4.0 + 4.0 * (widest if np.isfinite(widest) else 1.0)
+    begin = int(np.clip(np.floor(nodes.min() - margin), 0, shape_in[0]))
+    end = int(np.clip(np.ceil(nodes.max() + margin) + 1, 0, shape_in[0]))
+    return (begin, end) if end > begin else (0, 0)
