@@ -76,7 +76,7 @@ def checked(frame: Frame) -> Frame:
             faults.append(f"{name!r} cannot name an array")
         elif array.ndim == 0 or array.dtype.kind not in "fiubS" or array.dtype.itemsize == 0:
             faults.append(
-                f"array {name} has type {array.dtype} and {array.ndim} axes: floats, integers, bool and bytes "
+                f"array {name} is {array.dtype} with {array.ndim} axes: floats, integers, bool and bytes "
                 "(S) with an axis at least can be stored; a single number belongs into attrs"
             )
         else:

@@ -1,7 +1,7 @@
 """Arrays of any number of axes, each one file of checked chunks: ordinary sharded Zarr v3 arrays.
 
-Read and written without Zarr for the reasons that ``catalogs/shards.py`` gives: every chunk is stored, and one
-that is missing or damaged is an error.
+Read and written without Zarr for the reasons that ``catalogs/shards.py`` gives: every chunk is stored, and
+one that is missing or damaged is an error.
 """
 
 import itertools

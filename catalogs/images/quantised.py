@@ -92,7 +92,8 @@ def quantise_plane(values: np.ndarray, fraction: float, seed: int) -> tuple[np.n
     steps = (high - low) / step
     if steps >= 2**32 - 8:
         raise SchemaError(
-            f"values from {low:g} to {high:g} at steps of {step:g} do not fit 32 bits: store the plane as it is"
+            f"values from {low:g} to {high:g} at steps of {step:g} do not fit 32 bits: store the plane as "
+            "it is"
         )
     kind = np.dtype("<i2" if steps < 2**16 - 8 else "<i4")
     lowest = int(np.iinfo(kind).min)

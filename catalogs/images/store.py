@@ -1,7 +1,7 @@
 """Stores of frames: exposures, references, difference images, candidates of a detection run.
 
-``frames/<id>/`` is a Zarr group and holds what belongs to one frame; ``versions/<n>.json`` names the table of a
-version, which lists the frames and their values. A frame is written under a temporary name and moved into
+``frames/<id>/`` is a Zarr group and holds what belongs to one frame; ``versions/<n>.json`` names the table of
+a version, which lists the frames and their values. A frame is written under a temporary name and moved into
 place whole, so that it is complete or absent; any number of processes may write different frames.
 """
 
@@ -10,7 +10,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,15 @@ import numpy as np
 from skytrawl.catalogs.images.folders import PARTIAL, read_group, write_group
 from skytrawl.catalogs.images.frame import PLANE, Frame, canonical, check_id, checked, plain
 from skytrawl.catalogs.images.planes import Plane, Window
-from skytrawl.catalogs.images.table import FIXED, decoded, fingerprint_of, table_of
+from skytrawl.catalogs.images.publishing import publish, version_key, versions_of
+from skytrawl.catalogs.images.table import decoded, fingerprint_of, table_of
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.stores import FORMAT, group_metadata, store_attrs
-from skytrawl.catalogs.versions import now
 from skytrawl.errors import (
     ArchiveError,
     CorruptShardError,
     NotAnArchiveError,
     ObjectNotFoundError,
-    VersionConflictError,
 )
 
 LAYOUT = "frames"
@@ -78,8 +78,8 @@ class FrameStore:
             found = cls.open(path)
             if found.kind != kind or canonical(found.attrs) != canonical(given):
                 raise ArchiveError(
-                    f"{storage.root} is a store of {found.kind} made with {canonical(found.attrs):.300}, not of "
-                    f"{kind} with {canonical(given):.300}: choose another path"
+                    f"{storage.root} is a store of {found.kind} made with {canonical(found.attrs):.300}, "
+                    f"not of {kind} with {canonical(given):.300}: choose another path"
                 ) from None
         storage.replace("frames/zarr.json", group_metadata({}))
         return cls.open(path)
@@ -138,7 +138,7 @@ class FrameStore:
     def _header(self) -> dict[str, Any]:
         if not self.version:
             return {"table": None, "fingerprint": fingerprint_of(self.kind, table_of([]))}
-        file = self.storage.path(_version_key(self.version))
+        file = self.storage.path(version_key(self.version))
         try:
             return dict(json.loads(file.read_bytes()))
         except ValueError as error:
@@ -232,14 +232,21 @@ class FrameStore:
             wanted = self.table["content"][self._rows[frame_id]].decode()
             if record["content"] != wanted:
                 raise ArchiveError(
-                    f"frame {frame_id} of {self.path} was replaced since version {self.version} was published "
-                    f"(content {record['content']}, not {wanted}): publish again, and open the latest version"
+                    f"frame {frame_id} of {self.path} was replaced since version {self.version} was "
+                    f"published (content {record['content']}, not {wanted}): publish again, and open the "
+                    "latest version"
                 )
         return record
 
     def plane(self, frame_id: str, name: str) -> Plane:
-        """One array of a frame, opened but not read."""
-        return Plane.open(self.folder(frame_id) / name)
+        """One array of a frame, opened but not read; CorruptShardError if it is missing."""
+        with _named(frame_id, name):
+            return Plane.open(self.folder(frame_id) / name)
+
+    def read_plane(self, frame_id: str, name: str, plane: Plane, window: Window | None) -> np.ndarray:
+        """Values of an opened array in a window of all its axes; errors name the frame."""
+        with _named(frame_id, name):
+            return plane.read(window)
 
     def read(
         self,
@@ -271,8 +278,8 @@ class FrameStore:
         """
         for _ in range(5):
             before = _state(self.folder(frame_id))
-            record = self.record(frame_id)
             try:
+                record = self.record(frame_id)
                 frame = self._read(frame_id, record, names, window)
             except CorruptShardError:
                 if _state(self.folder(frame_id)) == before:
@@ -296,16 +303,11 @@ class FrameStore:
         for name in record["arrays"] if names is None else names:
             if name not in record["arrays"]:
                 raise ObjectNotFoundError(
-                    f"frame {frame_id} of {self.path} has no array {name!r}; it has {', '.join(record['arrays'])}"
+                    f"frame {frame_id} of {self.path} has no array {name!r}; "
+                    f"it has {', '.join(record['arrays'])}"
                 )
-            try:
-                plane = self.plane(frame_id, name)
-                frame.arrays[name] = plane.read(_window(plane, window))
-            except CorruptShardError as error:
-                raise CorruptShardError(
-                    f"frame {frame_id}, {name}: {error}. Restore the file from a copy, or delete the frame and "
-                    "write it again"
-                ) from error
+            plane = self.plane(frame_id, name)
+            frame.arrays[name] = self.read_plane(frame_id, name, plane, _window(plane, window))
             frame.dims[name] = plane.dims
         return frame
 
@@ -324,56 +326,8 @@ class FrameStore:
         return [name for name in self.storage.names("frames") if name != "zarr.json"]
 
     def publish(self, rows: Iterable[str | Mapping[str, Any]] | None = None) -> int:
-        """Publish the next version: its table lists exactly these frames.
-
-        Parameters
-        ----------
-        rows : iterable of str or mapping, optional
-            Ids of frames, whose rows are those they were written with, or rows with `id` and the values of
-            the table in their place. By default all frames that lie in the store.
-
-        Returns
-        -------
-        int
-            Its number; the number of the latest version if that has the same values.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If a frame is not there.
-        SchemaError
-            If rows do not fit together.
-        VersionConflictError
-            If another process publishes at the same time; nothing is changed.
-        """
-        table = table_of([self._row(row) for row in (self.written() if rows is None else rows)])
-        fingerprint = fingerprint_of(self.kind, table)
-        latest = FrameStore.open(self.path)
-        if latest.version and latest.fingerprint == fingerprint:
-            return latest.version
-        name = uuid.uuid4().hex
-        frame = Frame(name, table, {}, {}, {column: (_dim(column, table),) for column in table})
-        write_group(self.storage, self.storage.path(f"tables/{name}"), frame, {}, True)
-        number = latest.version + 1
-        header = {"number": number, "table": name, "fingerprint": fingerprint, "created": now()}
-        try:
-            self.storage.write_new(_version_key(number), json.dumps(header).encode())
-        except FileExistsError:
-            shutil.rmtree(self.storage.path(f"tables/{name}"), ignore_errors=True)
-            raise VersionConflictError(
-                f"{self.path}: version {number} was published by another process in the meantime. Open the "
-                "store again and publish on top of it"
-            ) from None
-        return number
-
-    def _row(self, row: str | Mapping[str, Any]) -> dict[str, Any]:
-        frame_id = row if isinstance(row, str) else str(row["id"])
-        if not self.has(frame_id):
-            raise ObjectNotFoundError(f"{self.path} holds no frame {frame_id!r}: write it before publishing")
-        record = read_group(self.folder(frame_id), f"frame {frame_id}")
-        values = record["row"] if isinstance(row, str) else plain(row)
-        fixed = {"id": frame_id, "content": record["content"], "nbytes": record["nbytes"]}
-        return {**fixed, **{name: value for name, value in values.items() if name not in FIXED}}
+        """Publish the next version, whose table lists exactly these frames; see `publishing.publish`."""
+        return publish(self, self.written() if rows is None else rows)
 
     def sweep(self, older_than: float) -> int:
         """Remove what killed writers left that is older than `older_than` seconds; returns how many."""
@@ -387,24 +341,20 @@ class FrameStore:
         return found
 
 
+@contextmanager
+def _named(frame_id: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except CorruptShardError as error:
+        raise CorruptShardError(
+            f"frame {frame_id}, {name}: {error}. Restore the file from a copy, or delete the frame and "
+            "write it again"
+        ) from error
+
+
 @lru_cache(maxsize=16)
 def _opened(path: str, number: int, state: tuple[int, ...]) -> FrameStore:
     return FrameStore.open(path, number)
-
-
-def versions_of(storage: Storage) -> list[int]:
-    """Numbers of the published versions of a store of frames, ascending."""
-    names = [name[:-5] for name in storage.names("versions") if name.endswith(".json")]
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def _version_key(number: int) -> str:
-    return f"versions/{number:08d}.json"
-
-
-def _dim(column: str, table: Mapping[str, np.ndarray]) -> str:
-    rows = len(table["id"])
-    return "frame" if column + "_offsets" not in table and len(table[column]) == rows else f"{column}_0"
 
 
 def _state(folder: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     Parameters
     ----------
     rows : sequence of mapping
-        `id`, `content`, `nbytes` and the values of each frame: bool, int, float, str, None (NaN or "") or
-        lists of numbers.
+        `id`, `content`, `nbytes` and the values of each frame: bool, int, float, str, lists of numbers, or
+        None where there is none.
 
     Returns
     -------
     dict of str to array
-        bool, int64, float64 or fixed-width bytes; a column of lists is its values one after another, and
-        ``<name>_offsets`` (int64, one more than there are rows) tells where each row begins.
+        bool, int64, float64 or fixed-width bytes. What is missing is NaN (in a column of integers or bool
+        too, which then is float64), empty text or an empty list. A column of lists is its values one after
+        another, and ``<name>_offsets`` (int64, one more than there are rows) tells where each row begins.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """
     rows = sorted(rows, key=lambda row: row["id"])
     ids = [row["id"] for row in rows]
-    twice = next((b for a, b in zip(ids, ids[1:], strict=False) if a == b), None)
+    twice = next((b for a, b in pairwise(ids) if a == b), None)
     if twice is not None:
         raise SchemaError(f"frame {twice} has two rows in the table: publish each frame once")
     names = list(dict.fromkeys([*FIXED, *(name for row in rows for name in row)]))
@@ -61,14 +63,25 @@ def _column(name: str, values: Sequence[Any], ids: Sequence[str]) -> np.ndarray:
         return np.array(values, np.bool_)
     if (kinds == {int} or name == "nbytes") and not holes:
         return np.array(values, np.int64)
-    if kinds <= {float} or (kinds == {int, float}):
-        return np.array([np.nan if value is None else value for value in values], np.float64)
-    usual = str if str in kinds else type(next(value for value in values if value is not None))
-    odd = next(key for key, value in zip(ids, values, strict=True) if not isinstance(value, usual))
-    raise SchemaError(
-        f"column {name}: frame {odd} has {values[ids.index(odd)]!r} where others have {usual.__name__}: give all "
-        "frames the same kind (only numbers with a fraction and text may be missing)"
+    if kinds <= {bool} or kinds <= {int, float}:
+        return np.array([_float(name, key, value) for key, value in zip(ids, values, strict=True)])
+    usual = next(value for value in values if value is not None)
+    odd = next(
+        number for number, value in enumerate(values) if value is not None and type(value) is not type(usual)
     )
+    raise SchemaError(
+        f"column {name}: frame {ids[odd]} has {values[odd]!r} where others have {usual!r}: "
+        "give all frames the same kind"
+    )
+
+
+def _float(name: str, frame_id: str, value: Any) -> float:
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise SchemaError(
+            f"column {name}: frame {frame_id} has {value}, and others have none or a fraction: as float64 it "
+            "would not be exact. Give all frames an integer"
+        )
+    return np.nan if value is None else float(value)
 
 
 def _ragged(name: str, values: Sequence[Any], ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -76,9 +89,9 @@ def _ragged(name: str, values: Sequence[Any], ids: Sequence[str]) -> dict[str, n
     for key, value in zip(ids, values, strict=True):
         if value is not None and not isinstance(value, list):
             raise SchemaError(f"column {name}: frame {key} has {value!r} where others have a list of numbers")
-        part = np.array([np.nan if item is None else item for item in value or []])
-        if part.ndim != 1 or part.dtype.kind not in "iuf":
-            raise SchemaError(f"column {name}: frame {key} has no flat list of numbers: {value!r:.80}")
+        part = np.array([np.nan if item is None else item for item in _flat(value or [])])
+        if part.dtype.kind not in "iuf":
+            raise SchemaError(f"column {name}: frame {key} has no list of numbers: {value!r:.80}")
         parts.append(part.astype(np.int64 if part.dtype.kind in "iu" else np.float64))
     # An empty list says nothing of the kind.
     whole = all(part.dtype.kind == "i" for part in parts if part.size)
@@ -86,6 +99,11 @@ def _ragged(name: str, values: Sequence[Any], ids: Sequence[str]) -> dict[str, n
     offsets = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([part.size for part in parts], out=offsets[1:])
     return {name: flat, name + OFFSETS: offsets}
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    """Items of nested lists, row by row."""
+    return [part for item in values for part in (_flat(item) if isinstance(item, list) else [item])]
 
 
 def ragged_names(table: Mapping[str, np.ndarray]) -> list[str]:

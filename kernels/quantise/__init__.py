@@ -1,10 +1,11 @@
 """Pixels as integers at a fraction of the noise, with subtractive dither.
 
-A value v becomes ``k = floor((v - zero) / step + dither + 1/2)`` and comes back as ``zero + step (k - dither)``,
-in float64, rounded once to the type of the image. The error is then uniform in +-step/2 whatever the value, so
-that means of faint pixels stay unbiased (Widrow & Kollar 2008, ch. 19; Pence et al. 2010, PASP 122, 1065, use
-the same in FITS). The dither of a pixel, uniform in [-1/2, 1/2), hashes its index in the plane and a seed with
-the finaliser of MurmurHash3 (fmix32): any rectangle of a plane can be decoded on its own.
+A value v becomes ``k = floor((v - zero) / step + dither + 1/2)`` and comes back as
+``zero + step (k - dither)``, in float64, rounded once to the type of the image. The error is then uniform in
++-step/2 whatever the value, so that means of faint pixels stay unbiased (Widrow & Kollar 2008, Quantization
+Noise, ch. 19; Pence et al. 2010, PASP 122, 1065, use the same in FITS). The dither of a pixel, uniform in
+[-1/2, 1/2), hashes its index in the plane and a seed with the finaliser of MurmurHash3 (fmix32): any
+rectangle of a plane can be decoded on its own.
 """
 
 from typing import Any
