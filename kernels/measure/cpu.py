@@ -1,0 +1,312 @@
+"""Star photometry in Numba: splines of the PSF shifted to each star, and sums over its pixels.
+
+A PSF comes as the coefficients of a cubic B-spline, `k` samples an image pixel, with `PAD` image pixels and
+two samples of zeros around what any star may ask for. `half` is the half width of a star's stamp in pixels.
+"""
+
+import numpy as np
+
+from skytrawl.kernels.jit import njit
+
+PAD = 2
+
+
+@njit()
+def peaks(image, level, bad, border):  # type: ignore[no-untyped-def]
+    """Local maxima (5x5) above a level map, as flat indices in raster order."""
+    ny, nx = image.shape
+    found = []
+    for y in range(border, ny - border):
+        for x in range(border, nx - border):
+            value = image[y, x]
+            if value <= level[y, x] or bad[y, x]:
+                continue
+            highest = True
+            for j in range(max(y - 2, 0), min(y + 3, ny)):
+                for i in range(max(x - 2, 0), min(x + 3, nx)):
+                    # Of equal neighbours the first is the peak.
+                    if image[j, i] > value or (image[j, i] == value and j * nx + i < y * nx + x):
+                        highest = False
+            if highest:
+                found.append(y * nx + x)
+    return np.array(found, dtype=np.int64)
+
+
+@njit()
+def weights(t, value, slope):  # type: ignore[no-untyped-def]
+    """Cubic B-spline at t + 1, t, 1 - t, 2 - t, and its derivative in t."""
+    s = 1.0 - t
+    value[0] = s * s * s / 6.0
+    value[1] = 2.0 / 3.0 - t * t * (1.0 - 0.5 * t)
+    value[2] = 2.0 / 3.0 - s * s * (1.0 - 0.5 * s)
+    value[3] = t * t * t / 6.0
+    slope[0] = -0.5 * s * s
+    slope[1] = t * (1.5 * t - 2.0)
+    slope[2] = -s * (1.5 * s - 2.0)
+    slope[3] = 0.5 * t * t
+
+
+@njit(fastmath=True)
+def render(coefficients, k, dx, dy, half, rows, slopes, out):  # type: ignore[no-untyped-def]
+    """PSF of a star (dx, dy) off the middle pixel: value and derivatives in x and y into out[3, n, n].
+
+    `rows` and `slopes` are work space [n, side of the coefficients].
+    """
+    w, d = np.empty(4, np.float32), np.empty(4, np.float32)
+    v, e = np.empty(4, np.float32), np.empty(4, np.float32)
+    middle = coefficients.shape[0] // 2
+    n = 2 * half + 1
+    y0 = middle - (half + dy) * k
+    jy = int(np.floor(y0))
+    weights(y0 - jy, w, d)
+    x0 = middle - (half + dx) * k
+    jx = int(np.floor(x0))
+    weights(x0 - jx, v, e)
+    begin, end = jx - 1, jx + 3 + (n - 1) * k
+    w0, w1, w2, w3 = w
+    d0, d1, d2, d3 = d
+    for j in range(n):
+        b = jy - 1 + j * k
+        for i in range(begin, end):
+            c0, c1 = coefficients[b, i], coefficients[b + 1, i]
+            c2, c3 = coefficients[b + 2, i], coefficients[b + 3, i]
+            rows[j, i - begin] = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
+            slopes[j, i - begin] = d0 * c0 + d1 * c1 + d2 * c2 + d3 * c3
+    v0, v1, v2, v3 = v
+    e0, e1, e2, e3 = e
+    scale = np.float32(k)
+    for j in range(n):
+        for i in range(n):
+            a = i * k
+            r0, r1, r2, r3 = rows[j, a], rows[j, a + 1], rows[j, a + 2], rows[j, a + 3]
+            out[0, j, i] = v0 * r0 + v1 * r1 + v2 * r2 + v3 * r3
+            out[1, j, i] = (e0 * r0 + e1 * r1 + e2 * r2 + e3 * r3) * scale
+            s0, s1, s2, s3 = slopes[j, a], slopes[j, a + 1], slopes[j, a + 2], slopes[j, a + 3]
+            out[2, j, i] = (v0 * s0 + v1 * s1 + v2 * s2 + v3 * s3) * scale
+
+
+@njit(fastmath=True)
+def local(basis, terms, out):  # type: ignore[no-untyped-def]
+    """Coefficients at one place: the sum over the polynomial's terms."""
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[j, i] = basis[0, j, i] * terms[0]
+        for t in range(1, len(terms)):
+            for i in range(out.shape[1]):
+                out[j, i] += basis[t, j, i] * terms[t]
+
+
+@njit(fastmath=True)
+def add(image, stamp, factor, x, y, half):  # type: ignore[no-untyped-def]
+    """Add a stamp around pixel (x, y) to an image, in place."""
+    ny, nx = image.shape
+    for j in range(max(0, half - y), min(2 * half + 1, ny - y + half)):
+        for i in range(max(0, half - x), min(2 * half + 1, nx - x + half)):
+            image[y - half + j, x - half + i] += factor * stamp[j, i]
+
+
+@njit(fastmath=True)
+def sweep(rest, weight, basis, terms, k, x, y, flux, half, error, move):  # type: ignore[no-untyped-def]
+    """One Gauss-Newton step of flux and position for each star in turn, on the image minus all stars.
+
+    `rest`, `x`, `y`, `flux` are updated in place and stay consistent; `error` [n, 3] takes the standard
+    deviations (flux, x, y). A step is at most half a pixel; with `move` 0 positions stay.
+    """
+    widest = 2 * half.max() + 1
+    side = basis.shape[1]
+    coefficients = np.empty((side, side), np.float32)
+    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
+    stamps = np.empty((3, widest, widest), np.float32)
+    again = np.empty((3, widest, widest), np.float32)
+    ny, nx = rest.shape
+    for s in range(len(x)):
+        h = half[s]
+        local(basis, terms[s], coefficients)
+        px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, stamps)
+        f = flux[s]
+        a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = 0.0
+        for j in range(max(0, h - py), min(2 * h + 1, ny - py + h)):
+            for i in range(max(0, h - px), min(2 * h + 1, nx - px + h)):
+                w = weight[py - h + j, px - h + i]
+                r = rest[py - h + j, px - h + i]
+                p0, p1, p2 = stamps[0, j, i], stamps[1, j, i], stamps[2, j, i]
+                a00 += w * p0 * p0
+                a01 += w * p0 * p1
+                a02 += w * p0 * p2
+                a11 += w * p1 * p1
+                a12 += w * p1 * p2
+                a22 += w * p2 * p2
+                b0 += w * r * p0
+                b1 += w * r * p1
+                b2 += w * r * p2
+        error[s, :] = np.inf
+        if a00 <= 0.0:
+            continue
+        c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
+        c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
+        det = a00 * c00 + a01 * c01 + a02 * c02
+        if move and f > 0.0 and det > 1e-6 * a00 * a11 * a22:
+            error[s, 0] = np.sqrt(c00 / det)
+            error[s, 1] = np.sqrt(c11 / det) / f
+            error[s, 2] = np.sqrt(c22 / det) / f
+            step_f = (c00 * b0 + c01 * b1 + c02 * b2) / det
+            step_x = -(c01 * b0 + c11 * b1 + c12 * b2) / det / f
+            step_y = -(c02 * b0 + c12 * b1 + c22 * b2) / det / f
+            reach = max(abs(step_x), abs(step_y))
+            if reach > 0.5:
+                # Far from the minimum the flux at the old place tells more than the joint solution.
+                step_f = b0 / a00
+                step_x *= 0.5 / reach
+                step_y *= 0.5 / reach
+        else:
+            error[s, 0] = 1.0 / np.sqrt(a00)
+            step_f, step_x, step_y = b0 / a00, 0.0, 0.0
+        add(rest, stamps[0], np.float32(f), px, py, h)
+        x[s] += step_x
+        y[s] += step_y
+        flux[s] = max(f + step_f, 0.0)
+        px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, again)
+        add(rest, again[0], np.float32(-flux[s]), px, py, h)
+
+
+@njit(fastmath=True)
+def model_image(image, basis, terms, k, x, y, flux, half):  # type: ignore[no-untyped-def]
+    """Add stars to an image, in place."""
+    widest = 2 * half.max() + 1
+    side = basis.shape[1]
+    coefficients = np.empty((side, side), np.float32)
+    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
+    stamps = np.empty((3, widest, widest), np.float32)
+    for s in range(len(x)):
+        local(basis, terms[s], coefficients)
+        px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        render(coefficients, k, x[s] - px, y[s] - py, half[s], rows, slopes, stamps)
+        add(image, stamps[0], np.float32(flux[s]), px, py, half[s])
+
+
+@njit(fastmath=True)
+def normals(rest, variance, modes, k, x, y, flux, half, floor, matrix, right, fit):  # type: ignore[no-untyped-def]
+    """Normal equations of linear modes of the PSF's shape for each star.
+
+    Parameters of a star are flux, x, y and one amplitude for each mode after the first; modes[s or 0] are the
+    coefficients [1 + n_modes, side, side] of the PSF and its modes. To the variance is added the square of
+    `floor` times the star. matrix [n, p, p] and right [n, p] take the sums; fit [n, 2] chi-square and number
+    of pixels.
+    """
+    n_modes = modes.shape[1] - 1
+    p = 3 + n_modes
+    widest = 2 * half + 1
+    side = modes.shape[2]
+    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
+    stamps = np.empty((3, widest, widest), np.float32)
+    shape = np.empty((3 + n_modes, widest, widest), np.float32)
+    values = np.empty(p, np.float64)
+    ny, nx = rest.shape
+    for s in range(len(x)):
+        own = modes[s % len(modes)]
+        px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        for m in range(n_modes + 1):
+            render(own[m], k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
+            if m == 0:
+                shape[:3] = stamps
+            else:
+                shape[2 + m] = stamps[0]
+        for j in range(max(0, half - py), min(widest, ny - py + half)):
+            for i in range(max(0, half - px), min(widest, nx - px + half)):
+                v = variance[py - half + j, px - half + i]
+                if not v < 1e30:
+                    continue
+                r = rest[py - half + j, px - half + i]
+                e = floor * flux[s] * shape[0, j, i]
+                w = 1.0 / (v + e * e)
+                values[0] = shape[0, j, i]
+                values[1] = -flux[s] * shape[1, j, i]
+                values[2] = -flux[s] * shape[2, j, i]
+                for m in range(n_modes):
+                    values[3 + m] = flux[s] * shape[3 + m, j, i]
+                for a in range(p):
+                    wa = w * values[a]
+                    right[s, a] += wa * r
+                    for b in range(a + 1):
+                        matrix[s, a, b] += wa * values[b]
+                fit[s, 0] += w * r * r
+                fit[s, 1] += 1.0
+        for a in range(p):
+            for b in range(a):
+                matrix[s, b, a] = matrix[s, a, b]
+
+
+@njit(fastmath=True)
+def keys(t, out):  # type: ignore[no-untyped-def]
+    """Cubic convolution with a = -1/2 (Keys 1981) at 1 + t, t, 1 - t, 2 - t."""
+    s = 1.0 - t
+    out[0] = -0.5 * t * s * s
+    out[1] = 1.0 + t * t * (1.5 * t - 2.5)
+    out[2] = 1.0 + s * s * (1.5 * s - 2.5)
+    out[3] = -0.5 * s * t * t
+
+
+@njit(fastmath=True)
+def gather(  # type: ignore[no-untyped-def]
+    rest, total, variance, basis, terms, k, x, y, flux, half, step, floor, clip, matrix, right,
+):  # fmt: skip
+    """Weighted normal equations, for each sample of the PSF, of what stars leave after subtraction.
+
+    Sample g of a star is the residual over the flux at offset ``g * step`` pixels from the star, interpolated
+    between pixels. Its variance is that of the nearest pixel, plus the squares of `floor` times the star and
+    of a tenth of what else lies there. Values beyond `clip` standard deviations are left out. `matrix`
+    [t (t + 1) / 2, n, n] holds the products of the polynomial's terms row by row, `right` [t, n, n].
+    """
+    widest = 2 * half + 1
+    side = basis.shape[1]
+    coefficients = np.empty((side, side), np.float32)
+    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
+    stamps = np.empty((3, widest, widest), np.float32)
+    ny, nx = rest.shape
+    n = right.shape[1]
+    wx, wy = np.empty(4), np.empty(4)
+    for s in range(len(x)):
+        local(basis, terms[s], coefficients)
+        px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        render(coefficients, k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
+        f = flux[s]
+        for j in range(n):
+            v = y[s] + (j - n // 2) * step
+            jy = int(np.floor(v))
+            if jy < 1 or jy > ny - 3:
+                continue
+            keys(v - jy, wy)
+            near_y = int(np.floor(v + 0.5))
+            for i in range(n):
+                u = x[s] + (i - n // 2) * step
+                jx = int(np.floor(u))
+                if jx < 1 or jx > nx - 3:
+                    continue
+                near_x = int(np.floor(u + 0.5))
+                value, good = variance[near_y, near_x], True
+                for b in range(2):
+                    for a in range(2):
+                        good &= variance[jy + b, jx + a] < 1e30
+                if not good:
+                    continue
+                keys(u - jx, wx)
+                r = 0.0
+                for b in range(4):
+                    for a in range(4):
+                        r += wy[b] * wx[a] * rest[jy - 1 + b, jx - 1 + a]
+                q, p = near_y - py + half, near_x - px + half
+                own = f * stamps[0, min(max(q, 0), 2 * half), min(max(p, 0), 2 * half)]
+                other = 0.1 * (total[near_y, near_x] - own)
+                value += floor * floor * own * own + other * other
+                if r * r > clip * clip * value:
+                    continue
+                w = f * f / value
+                c = 0
+                for a in range(right.shape[0]):
+                    wa = w * terms[s, a]
+                    right[a, j, i] += wa * r / f
+                    for b in range(a + 1):
+                        matrix[c, j, i] += wa * terms[s, b]
+                        c += 1

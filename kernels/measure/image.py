@@ -1,0 +1,209 @@
+"""Everything that one image tells about itself: sky, stars and PSF, each from an image freed of the others."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytrawl.errors import ImageError
+from skytrawl.kernels.measure.background import background
+from skytrawl.kernels.measure.photometry import UNUSABLE, Photometry
+from skytrawl.kernels.measure.psf import (
+    agreeing,
+    candidates,
+    clean,
+    eliminated,
+    field_degree,
+    fit_moffat,
+    normals,
+    refine,
+)
+from skytrawl.kernels.measure.shape import Moffat, shape_modes
+from skytrawl.kernels.measure.stars import find_peaks, first_width
+from skytrawl.kernels.measure.types import Background, Measured, Stars
+
+_BRIGHT = 20.0  # sigma: stars that give the first profile
+_MAX_SOURCES = 60_000
+
+
+def measure(
+    image: NDArray[np.float32],
+    bad: NDArray[np.bool_] | None = None,
+    *,
+    variance: NDArray[np.float32] | None = None,
+    box: int = 64,
+    degree: int = 2,
+    threshold: float = 5.0,
+) -> Measured:
+    """Sky, stars and PSF of an image.
+
+    Bright stars give a Moffat profile; with it all stars are fitted and subtracted, the sky is measured again
+    on what is left, and the residuals of the good stars correct the profile, until both agree. Galaxies,
+    blends and cosmic rays show by their widths and are not used for the PSF.
+
+    Parameters
+    ----------
+    image : float32[ny, nx], any unit, with its sky or without
+    bad : bool[ny, nx], optional
+        Pixels that must not be used (saturated ones too). Those that are not finite are left out anyway.
+    variance : float32[ny, nx], optional
+        Total variance of the pixels, source noise included; by default that of the sky alone as measured.
+    box : int, pixels
+        Boxes of the sky map.
+    degree : int
+        Highest degree of the polynomials in x and y that the PSF may follow; the stars decide how much of it
+        is used.
+    threshold : float
+        Sigma from which peaks are taken for stars.
+
+    Returns
+    -------
+    Measured
+
+    Raises
+    ------
+    ImageError
+        If there is no usable pixel or no star that could tell the PSF.
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    unusable = ~np.isfinite(image)
+    if bad is not None:
+        unusable |= bad
+    if variance is not None:
+        unusable |= ~(np.isfinite(variance) & (variance > 0))
+    sky = background(image, unusable, box=box)
+    data = np.where(unusable, np.float32(0), image - sky.level)
+    sky_variance, slope = _noise(data, variance, sky, unusable)
+    fwhm = first_width(data, sky_variance, unusable)
+    stars = Photometry(data, sky_variance, slope)
+    x, y, _, _ = find_peaks(data, sky_variance, unusable, fwhm, _BRIGHT)
+    stars.set_psf(*_first(fwhm))
+    stars.add_stars(x[:1000], y[:1000])
+    stars.sweep(2, move=False)
+    profile = Moffat.of_width(fwhm)
+    for turn in range(2):
+        _find_more(stars, profile.fwhm, threshold if turn else _BRIGHT)
+        chosen = candidates(stars)
+        if not len(chosen):
+            raise ImageError("no star is bright and clean enough for a PSF")
+        profile = fit_moffat(stars, profile, chosen)
+        stars.prune(1.0 * profile.fwhm, 2.0)
+        sky = _sky_again(image, stars, unusable, box)
+        stars.sky_variance, stars.slope = _noise(stars.data, variance, sky, unusable)
+    _find_more(stars, profile.fwhm, threshold)
+    base = stars.samples[0]
+    chosen, degree = _select(stars, degree)
+    for clip in (np.inf, 6.0, 5.0):
+        refine(stars, base, chosen, degree, clip)
+        stars.sweep(2)
+        chosen, _ = _select(stars, degree)
+    stars.prune(1.0 * profile.fwhm, 2.0)
+    sky = _sky_again(image, stars, unusable, box)
+    stars.sweep(2)
+    return _finish(stars, sky)
+
+
+def _first(fwhm: float) -> tuple[NDArray[np.float64], int, int]:
+    from skytrawl.kernels.measure.shape import half_width, oversampling
+
+    half, k = half_width(fwhm), oversampling(fwhm)
+    return Moffat.of_width(fwhm).samples(half, k)[None], k, 0
+
+
+def _noise(
+    data: NDArray[np.float32], variance: NDArray[np.float32] | None, sky: Background, unusable: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], float]:
+    """Variance of the sky in every pixel, and that of a unit of source counts."""
+    if variance is None:
+        plane, slope = np.square(sky.sigma), 0.0
+    else:
+        bright = (data > 10 * sky.sigma) & ~unusable
+        flat = ~(np.abs(data) > 2 * sky.sigma) & ~unusable
+        level = float(np.median(variance[flat])) if flat.any() else float(np.median(variance[~unusable]))
+        slope = float(np.median((variance[bright] - level) / data[bright])) if bright.sum() > 20 else 0.0
+        slope = max(slope, 0.0)
+        plane = np.maximum(variance - np.float32(slope) * data, np.float32(0.3 * level))
+    return np.where(unusable, np.float32(UNUSABLE), plane).astype(np.float32), slope
+
+
+def _find_more(stars: Photometry, fwhm: float, threshold: float) -> None:
+    """Add what stands out after subtraction, and fit everything together."""
+    found = find_peaks(stars.rest, stars.variance(), stars.unusable, fwhm, threshold, stars.total)
+    if len(stars.x) + len(found[0]) > _MAX_SOURCES:
+        raise ImageError(f"more than {_MAX_SOURCES} peaks: this is not an image of stars, or its noise is wrong")
+    stars.add_stars(found[0], found[1])
+    stars.sweep(1, move=False)
+    stars.sort()
+    stars.sweep(3)
+    stars.prune(1.0 * fwhm, 2.0)
+
+
+def _sky_again(
+    image: NDArray[np.float32], stars: Photometry, unusable: NDArray[np.bool_], box: int
+) -> Background:
+    """Sky of the image without its stars; the data of `stars` are taken above it."""
+    total = stars.total
+    bright = total > 3 * np.sqrt(np.median(stars.sky_variance[::7, ::7]))
+    if bright.mean() > 0.5:
+        bright[:] = False
+    sky = background(image - total, unusable | bright, box=box)
+    stars.data = np.where(unusable, np.float32(0), image - sky.level)
+    stars.rebuild()
+    return sky
+
+
+def _shapes(
+    stars: Photometry, chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Width and stretches of stars against the PSF, with errors, and chi-square over pixels."""
+    modes = shape_modes(stars.samples[0], stars.k)
+    matrix, right, fit = normals(stars, modes, chosen)
+    a, b = eliminated(matrix, right)
+    a = a + 1e-12 * np.einsum("nii->n", a)[:, None, None] * np.eye(3) + 1e-300 * np.eye(3)
+    inverse = np.linalg.inv(a)
+    value = np.einsum("nab,nb->na", inverse, b)
+    return value, np.sqrt(np.einsum("naa->na", inverse)), fit[:, 0] / np.maximum(fit[:, 1], 1)
+
+
+def _select(stars: Photometry, degree: int) -> tuple[NDArray[np.int64], int]:
+    """Stars for the PSF, and the degree that their shapes ask for."""
+    chosen = candidates(stars)
+    if not len(chosen):
+        raise ImageError("no star is bright and clean enough for a PSF")
+    value, error, _ = _shapes(stars, chosen)
+    return field_degree(stars, chosen, value, error, degree)
+
+
+def _finish(stars: Photometry, sky: Background) -> Measured:
+    """The records of what was found."""
+    stars.sort()
+    everything = np.arange(len(stars.x))
+    value, error, chi2 = _shapes(stars, everything)
+    chosen, _ = _select(stars, stars.degree)
+    used = np.isin(everything, chosen)
+    model = stars.model()
+    scale = float(stars.samples[0].sum() / stars.k**2)
+    ny, nx = stars.data.shape
+    record = Stars(
+        x=stars.x,
+        y=stars.y,
+        flux=stars.flux * scale,
+        x_error=stars.error[:, 1],
+        y_error=stars.error[:, 2],
+        flux_error=stars.error[:, 0] * scale,
+        width=value[:, 0],
+        width_error=error[:, 0],
+        clean=clean(stars, 0.1),
+        used=used,
+    )
+    return Measured(
+        background=sky,
+        psf=model,
+        stars=record,
+        fwhm=float(model.fwhm((nx - 1) / 2, (ny - 1) / 2)),
+        n_used=len(chosen),
+        psf_error=float(1 / np.sqrt(np.sum(1 / error[chosen, 0] ** 2))),
+        chi2=float(np.median(chi2[chosen])),
+        gain_slope=stars.slope,
+    )
+
+
+__all__ = ["agreeing", "measure"]
