@@ -37,6 +37,10 @@ class IngestError(SkytrawlError, ValueError):
     """Input that cannot be ingested; names file, row and remedy."""
 
 
+class ImageError(SkytrawlError, ValueError):
+    """An image that cannot be used as asked: no WCS, no overlap, nothing measured; names the reason."""
+
+
 class ParameterError(SkytrawlError, ValueError):
     """A parameter with a wrong name or value."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.errors import ParameterError
-from skytrawl.job import Arrays, Job, Prepared, get_job, load_job, location_of
+from skytrawl.job import Arrays, Job, Prepared, get_job, load_curve_job, location_of
 from skytrawl.params import build, parameter_dict
 from skytrawl.planner import open_version
 
@@ -60,8 +60,8 @@ def lazy(
     import xarray as xr
 
     found = get_job(job)
-    if found.kind != "rows":
-        raise ParameterError(f"{found.name} reduces the archive to one product: use skytrawl.run")
+    if not isinstance(found, Job) or found.kind != "rows":
+        raise ParameterError(f"{found.name} does not give one row an object: use skytrawl.run")
     if backend not in found.backends:
         raise ParameterError(f"backend {backend!r}: {found.name} knows {', '.join(found.backends)}")
     chosen: Any = build(found.parameters, parameters)
@@ -122,7 +122,7 @@ def block_arrays(
     """All outputs of a partition: the one task of its chunks."""
     from skytrawl.catalogs.archive import Archive
 
-    job, archive = load_job(location), Archive.cached(path, number)
+    job, archive = load_curve_job(location), Archive.cached(path, number)
     needed = dict.fromkeys(job.needs(parameters, archive))
     names = [*needed, *(f"objects/{name}" for name in identity if f"objects/{name}" not in needed)]
     block = archive.read(partition, names)

@@ -95,11 +95,9 @@ def add_states(left: Arrays, right: Arrays) -> Arrays:
     return left
 
 
-@dataclass(frozen=True)
-class Job:
-    """A detector, or a reduction, over the light curves of an archive.
-
-    All callables are module-level functions (workers receive them by the job's name).
+@dataclass(frozen=True, kw_only=True)
+class BaseJob:
+    """What every job says of itself.
 
     Attributes
     ----------
@@ -107,6 +105,30 @@ class Job:
         Name on the command line and a one-line description.
     parameters : type
         Frozen dataclass; the metadata of a field ("help", "unit", "choices") feeds options and docs.
+    kernel_version : str
+        Changes whenever the same input may give other bits; part of the run's fingerprint.
+    backends : tuple of str
+        Backends that it knows; the first is the fallback of "auto".
+    kind : "rows", "reduction" or "frames"
+        Rows and reductions are a :class:`Job`, frames a :class:`skytrawl.frames.job.FrameJob`.
+    """
+
+    name: str
+    summary: str
+    parameters: type
+    kernel_version: str = "1"
+    backends: tuple[str, ...] = ("cpu",)
+    kind: str = "rows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(BaseJob):
+    """A detector, or a reduction, over the light curves of an archive.
+
+    All callables are module-level functions (workers receive them by the job's name).
+
+    Attributes
+    ----------
     needs : (parameters, archive) -> tuple of str
         Schema names to read, such as "lightcurves/time".
     block : (block, parameters, prepared, backend) -> dict of ndarray
@@ -119,11 +141,6 @@ class Job:
         Runs on the driver: loads and pins other inputs.
     memory : (n_objects, n_observations, parameters, prepared) -> int
         Bytes of work space of `block` beside decoded inputs and outputs.
-    kernel_version : str
-        Changes whenever the same input may give other bits; part of the run's fingerprint.
-    kind : "rows" or "reduction"
-    backends : tuple of str
-        Backends that `block` knows; the first is the fallback of "auto".
     seconds : (n_objects, n_observations, parameters, prepared) -> float, optional
         Projected seconds of a block. Without it the runner learns the rate from finished tasks.
     coords : (parameters, prepared) -> dict of list
@@ -136,17 +153,11 @@ class Job:
         Reductions; writes the product to `path`, refusing an existing one unless `replace`.
     """
 
-    name: str
-    summary: str
-    parameters: type
     needs: Callable[[Any, Archive], tuple[str, ...]]
     block: Callable[[Block, Any, Prepared, str], Arrays]
     gives: Callable[[Any, Prepared], tuple[Variable, ...]] = gives_nothing
     prepare: Callable[[Any, Archive], Prepared] = prepare_nothing
     memory: Callable[[int, int, Any, Prepared], int] = no_workspace
-    kernel_version: str = "1"
-    kind: str = "rows"
-    backends: tuple[str, ...] = ("cpu",)
     seconds: Callable[[int, int, Any, Prepared], float] | None = None
     coords: Callable[[Any, Prepared], dict[str, list[Any]]] = no_coords
     combine: Callable[[Arrays, Arrays], Arrays] = add_states
@@ -165,11 +176,15 @@ class Job:
 
 # Name -> "module:attribute". The module is imported when the job is first asked for.
 _TABLE: dict[str, str] = {
+    "detect": "skytrawl.images.detect:JOB",
+    "difference": "skytrawl.images.difference:JOB",
     "dmdt-maps": "skytrawl.dmdt_maps:JOB",
     "dmdt-reference": "skytrawl.dmdt_reference:JOB",
     "dmdt-score": "skytrawl.dmdt_score:JOB",
+    "forced-photometry": "skytrawl.images.forced:JOB",
     "lens-fit": "skytrawl.lens_fit:JOB",
     "periods": "skytrawl.periods:JOB",
+    "reference": "skytrawl.images.reference:JOB",
     "scan": "skytrawl.scan:JOB",
     "scan-null": "skytrawl.scan_null:JOB",
     "scan-template-free": "skytrawl.scan_template_free:JOB",
@@ -202,20 +217,28 @@ def location_of(name: str) -> str:
     return _TABLE[name]
 
 
-def load_job(location: str) -> Job:
+def load_job(location: str) -> BaseJob:
     """Import the job at "module:attribute"."""
     module, _, attribute = location.partition(":")
     job = getattr(import_module(module), attribute)
-    if not isinstance(job, Job):
-        raise TypeError(f"{location} is {type(job).__name__}, not a Job")
+    if not isinstance(job, BaseJob):
+        raise TypeError(f"{location} is {type(job).__name__}, not a job")
     return job
 
 
-def get_job(job: str | Job) -> Job:
-    """The job of a name; a Job is returned as it is."""
-    return job if isinstance(job, Job) else load_job(location_of(job))
+def load_curve_job(location: str) -> Job:
+    """Import a job over light curves."""
+    job = load_job(location)
+    if not isinstance(job, Job):
+        raise TypeError(f"{location} is {type(job).__name__}, not a job over light curves")
+    return job
 
 
-def jobs() -> dict[str, Job]:
+def get_job(job: str | BaseJob) -> BaseJob:
+    """The job of a name; a job is returned as it is."""
+    return job if isinstance(job, BaseJob) else load_job(location_of(job))
+
+
+def jobs() -> dict[str, BaseJob]:
     """All jobs by name; imports every job module."""
     return {name: get_job(name) for name in job_names()}

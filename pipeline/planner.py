@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.errors import PlanRefusedError
-from skytrawl.job import Job, Prepared, get_job
+from skytrawl.frames.job import FrameJob
+from skytrawl.job import BaseJob, Job, Prepared, get_job
 from skytrawl.params import build, parameter_dict
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from skytrawl.catalogs.archive import Archive
+    from skytrawl.catalogs.images.store import FrameStore
 
 # Resident memory of a worker process that has imported NumPy, Numba, Dask and the job: measured on Linux
 # x86-64 at 190 MB with cached kernels and 245 MB while it compiles them; the rest is for heavier jobs.
@@ -46,6 +48,8 @@ class Plan:
         Of one worker.
     payload : int
         Bytes of what the job prepared (a reference).
+    over : str
+        What the objects are: light curves, or a kind of frames, whose observations are pixels.
     refused : str
         Why the plan does not fit, with remedies; "" if it does.
     """
@@ -70,6 +74,7 @@ class Plan:
     gives: tuple[str, ...]
     inputs: dict[str, str]
     refused: str = ""
+    over: str = "light curves"
 
     def check(self) -> None:
         """Raise PlanRefusedError if the plan does not fit."""
@@ -81,8 +86,7 @@ class Plan:
         limit = "no limit" if not self.memory_limit else f"limit {_size(self.memory_limit)}"
         facts = {
             "archive": f"{self.archive}, version {self.version}",
-            "light curves": f"{self.objects:,} objects, {self.observations:,} observations",
-            "partitions": f"{self.partitions:,} ({self.tasks:,} with objects)",
+            **self._amount(),
             "reads": f"{_size(self.read_bytes)} decoded: {', '.join(self.needs)}",
             "writes": f"{_size(self.write_bytes)}: {', '.join(self.gives) or 'one reduced product'}",
             "workers": f"{self.workers} x {self.threads} threads",
@@ -93,14 +97,22 @@ class Plan:
             facts["other inputs"] = ", ".join(f"{name} {value}" for name, value in self.inputs.items())
         return facts
 
+    def _amount(self) -> dict[str, str]:
+        if self.over != "light curves":
+            return {self.over: f"{self.objects:,} frames to make from {self.observations / 1e6:,.1f} Mpix"}
+        return {
+            self.over: f"{self.objects:,} objects, {self.observations:,} observations",
+            "partitions": f"{self.partitions:,} ({self.tasks:,} with objects)",
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values."""
         return asdict(self)
 
 
 def make_plan(
-    job: str | Job,
-    archive: str | Path | Archive | xr.DataTree,
+    job: str | BaseJob,
+    archive: str | Path | Archive | xr.DataTree | FrameStore,
     *,
     cluster: str = "local",
     workers: int | None = None,
@@ -115,7 +127,7 @@ def make_plan(
     ----------
     job : str or Job
         The job.
-    archive : path, Archive or DataTree
+    archive : path, Archive, DataTree or FrameStore
         What it runs over.
     cluster : str
         "local" or "threads": the shape follows from this machine. A scheduler address is asked.
@@ -148,7 +160,14 @@ def make_plan(
             count, per_worker, limit = 1, shape.processes * shape.threads, memory or total_memory()
     found = get_job(job)
     chosen: Any = build(found.parameters, parameters)
+    if isinstance(found, FrameJob):
+        from skytrawl.frames.plan import project as project_frames
+        from skytrawl.frames.source import open_source, prepare
+
+        prepared, source = prepare(found, chosen, open_source(archive, version, found))
+        return project_frames(found, source, chosen, prepared, workers=count, threads=per_worker, limit=limit)
     opened = open_version(archive, version)
+    assert isinstance(found, Job)
     return project(
         found, opened, chosen, found.prepare(chosen, opened), workers=count, threads=per_worker, limit=limit
     )
@@ -216,7 +235,7 @@ def project(
         needs=needs,
         gives=gives,
         inputs=dict(prepared.inputs),
-        refused=_refusal(job, worker, task, threads, limit, parts),
+        refused=refusal(job.name, worker, task, threads, limit, parts),
     )
 
 
@@ -245,16 +264,24 @@ def _output(job: Job, parameters: Any, prepared: Prepared) -> tuple[int, tuple[s
     return total, tuple(variable.short for variable in variables)
 
 
-def _refusal(job: Job, worker: int, task: int, threads: int, limit: int, largest: str) -> str:
+def refusal(
+    job: str,
+    worker: int,
+    task: int,
+    threads: int,
+    limit: int,
+    largest: str,
+    smaller: str = "ingest the archive with smaller partitions",
+) -> str:
+    """Why a task does not fit a worker, with remedies; "" if it does."""
     if not limit or worker <= limit:
         return ""
     most = max(0, int((limit - (worker - threads * task)) // max(task, 1)))
     fewer = f"give each worker {most} threads, or " if 0 < most < threads else ""
     return (
-        f"{job.name} needs {_size(worker)} on each worker ({threads} threads x {_size(task)} a task, the "
+        f"{job} needs {_size(worker)} on each worker ({threads} threads x {_size(task)} a task, the "
         f"rest for the process itself), the limit is {_size(limit)}. The largest task is {largest}. "
-        f"Remedies: {fewer}start fewer workers with at least {_size(worker)} each, or ingest the archive "
-        "with smaller partitions"
+        f"Remedies: {fewer}start fewer workers with at least {_size(worker)} each, or {smaller}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import BackendUnavailableError, ParameterError, PreflightError, SkytrawlError
-from skytrawl.job import Job
+from skytrawl.job import BaseJob
 
 # Packages that decide values; another version on one worker would mix results.
 _MUST_AGREE = ("python", "skytrawl", "numpy", "numba")
@@ -59,16 +59,16 @@ def inspect_worker(job: str, archive: str, number: int, out: str, probe: str, gp
 
     Runs on the worker; every problem comes back as text, so that all of them can be shown together.
     """
-    from skytrawl.catalogs.archive import Archive
     from skytrawl.job import load_job
 
     problems = []
+    kind = ""
     try:
-        load_job(job)
+        kind = load_job(job).kind
     except ImportError as error:
         problems.append(f"cannot import the job {job}: {error}")
     try:
-        Archive.cached(archive, number)
+        _open(archive, number, kind)
     except (SkytrawlError, OSError) as error:
         problems.append(f"cannot open the archive {archive}: {error}")
     name = f"{probe}/{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -84,8 +84,20 @@ def inspect_worker(job: str, archive: str, number: int, out: str, probe: str, gp
     return {"problems": problems, "probe": name, "versions": package_versions(), "gpu": missing}
 
 
+def _open(path: str, number: int, kind: str) -> None:
+    """Open what a job of this kind runs over, as its tasks will."""
+    if kind == "frames":
+        from skytrawl.catalogs.images.store import FrameStore
+
+        FrameStore.cached(path, number)
+    else:
+        from skytrawl.catalogs.archive import Archive
+
+        Archive.cached(path, number)
+
+
 def preflight(
-    client: Any, job: Job, location: str, archive: str, number: int, out: str, backend: str
+    client: Any, job: BaseJob, location: str, archive: str, number: int, out: str, backend: str
 ) -> Fitness:
     """Ask every worker, and refuse work that no worker could ever take.
 
@@ -169,7 +181,7 @@ def _gpu_hosts(workers: Mapping[str, Any], with_gpu: set[str]) -> list[str] | No
     return sorted(hosts)
 
 
-def _check_backend(job: Job, backend: str) -> None:
+def _check_backend(job: BaseJob, backend: str) -> None:
     if backend not in ("auto", *job.backends):
         raise ParameterError(
             f"backend {backend!r}: {job.name} knows {', '.join(job.backends)} and 'auto', which picks one"

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from skytrawl.catalogs.storage import Storage
 from skytrawl.errors import ParametersChangedError, ReferenceExistsError
-from skytrawl.job import Job, Prepared
+from skytrawl.job import BaseJob, Job, Prepared
 from skytrawl.lock import NAME as LOCK
 from skytrawl.lock import only_driver
 from skytrawl.params import differences, fingerprint, parameter_dict
 from skytrawl.sinks import ReductionSink, RowSink, Sink
 
 if TYPE_CHECKING:
-    from skytrawl.catalogs.archive import Archive
     from skytrawl.catalogs.runs import Run
 
 
@@ -35,7 +34,7 @@ class Product(ABC):
     """
 
     def __init__(
-        self, job: Job, archive: Archive, out: Path, parameters: Any, prepared: Prepared, replace: bool
+        self, job: BaseJob, archive: Any, out: Path, parameters: Any, prepared: Prepared, replace: bool
     ) -> None:
         self.job = job
         self.archive = archive
@@ -93,6 +92,7 @@ class RowProduct(Product):
     """A run in a results store."""
 
     run: Run
+    job: Job
 
     @property
     def home(self) -> Path:
@@ -152,6 +152,7 @@ class StateProduct(Product):
     """A reduction: a working folder beside the product holds its checkpoint until it is complete."""
 
     sink: ReductionSink
+    job: Job
 
     @property
     def home(self) -> Path:

@@ -15,17 +15,20 @@ from skytrawl import preflight as checks
 from skytrawl.batching import Batcher
 from skytrawl.catalogs.ledger import Failure, partition_keys
 from skytrawl.errors import SkytrawlError
-from skytrawl.job import Job, Prepared, get_job, load_job, location_of
+from skytrawl.frames.job import FrameJob
+from skytrawl.job import BaseJob, Prepared, get_job, load_job, location_of
 from skytrawl.params import build
-from skytrawl.planner import open_version, project
+from skytrawl.planner import Plan, open_version
+from skytrawl.planner import project as project_curves
 from skytrawl.sinks import Sink
-from skytrawl.task import Spec, save_artefact
+from skytrawl.task import Spec, save_artefact, work
 from skytrawl.walk import Progress, Walk
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from skytrawl.catalogs.archive import Archive
+    from skytrawl.catalogs.images.store import FrameStore
     from skytrawl.products import Product
 
 __all__ = ["Progress", "RunSummary", "run"]
@@ -94,8 +97,8 @@ class _Options:
 
 
 def run(
-    job: str | Job,
-    archive: str | Path | Archive | xr.DataTree,
+    job: str | BaseJob,
+    archive: str | Path | Archive | xr.DataTree | FrameStore,
     out: str | Path,
     *,
     client: Any = None,
@@ -121,10 +124,10 @@ def run(
     ----------
     job : str or Job
         A registered job.
-    archive : path, Archive or DataTree
+    archive : path, Archive, DataTree or FrameStore
         What it runs over.
     out : path
-        Results store (a job with rows) or the product of a reduction.
+        Results store (a job with rows), the product of a reduction, or a store of frames.
     client : distributed.Client, optional
         A cluster to use; else `cluster`, `workers`, `threads`, `memory` say which to start or to join
         (see `skytrawl.deploy.local.connect`).
@@ -174,7 +177,13 @@ def run(
             f"job {found.name} is not the one registered at {location}: workers could not find it"
         )
     chosen: Any = build(found.parameters, parameters)
-    opened = open_version(archive, version)
+    opened: Any
+    if isinstance(found, FrameJob):
+        from skytrawl.frames.source import open_source
+
+        opened = open_source(archive, version, found)
+    else:
+        opened = open_version(archive, version)
     options = _Options(retry_failed, replace, window, retries, stall_seconds, split_seconds, progress)
     target = Path(out).absolute()
     context: Any
@@ -199,9 +208,9 @@ class _Run:
     def __init__(
         self,
         client: Any,
-        job: Job,
+        job: BaseJob,
         location: str,
-        archive: Archive,
+        archive: Any,
         out: Path,
         parameters: Any,
         backend: str,
@@ -214,20 +223,32 @@ class _Run:
         self.out = out
         self.parameters = parameters
         self.options = options
-        self.rows = job.kind == "rows"
-        self.partitions = archive.version.partitions
         self.asked = backend
-        self.prepared: Prepared = job.prepare(parameters, archive)
+        self.prepared: Prepared
+        if isinstance(job, FrameJob):
+            from skytrawl.frames import source
+
+            self.prepared, self.archive = source.prepare(job, parameters, archive)
+        else:
+            self.prepared = job.prepare(parameters, archive)  # type: ignore[attr-defined]
+        self.partitions = self.archive.version.partitions
 
     def go(self) -> RunSummary:
         """Check, walk, finish."""
-        from skytrawl.products import RowProduct, StateProduct
-
         began = time.perf_counter()
-        kind: type[Product] = RowProduct if self.rows else StateProduct
+        kind = self._kind()
         product = kind(self.job, self.archive, self.out, self.parameters, self.prepared, self.options.replace)
         with closing(product):
             return self._go(product, began)
+
+    def _kind(self) -> type[Product]:
+        from skytrawl.products import RowProduct, StateProduct
+
+        if self.job.kind == "frames":
+            from skytrawl.frames.product import FrameProduct
+
+            return FrameProduct
+        return RowProduct if self.job.kind == "rows" else StateProduct
 
     def _go(self, product: Product, began: float) -> RunSummary:
         pinned = product.pinned(self.asked)
@@ -241,6 +262,11 @@ class _Run:
             pinned or self.asked,
         )
         workers = self.client.nthreads()
+        project: Callable[..., Plan] = project_curves
+        if isinstance(self.job, FrameJob):
+            from skytrawl.frames.plan import project as project_frames
+
+            project = project_frames
         project(
             self.job,
             self.archive,
@@ -259,7 +285,7 @@ class _Run:
             backend=fitness.backend,
             fingerprint=product.fingerprint,
             home=str(product.storage.root),
-            run=str(product.storage.root) if self.rows else "",
+            run="" if self.job.kind == "reduction" else str(product.storage.root),
             artefact=save_artefact(product.storage, self.prepared),
             archive_fingerprint=self.archive.fingerprint,
             packages=checks.deciding(fitness.versions),
@@ -286,7 +312,10 @@ class _Run:
         if self.options.retry_failed:
             known = sink.failures.read()
             wanted &= np.fromiter((key in known for key in partition_keys(self.partitions)), bool, len(done))
-        seconds = self.job.seconds
+        seconds = getattr(self.job, "seconds", None)
+        task = work
+        if isinstance(self.job, FrameJob):
+            from skytrawl.frames.task import work as task
         batcher = Batcher(
             self.partitions["n_objects"],
             self.partitions["n_observations"],
@@ -306,6 +335,7 @@ class _Run:
             hosts=hosts,
             progress=self.options.progress,
             skipped=int(done.sum()),
+            task=task,
         )
         walk.walk()
         return walk

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from skytrawl.catalogs.ledger import SEGMENT_ENTRIES, Failures, partition_keys
+from skytrawl.catalogs.ledger import SEGMENT_ENTRIES, Failures, Ledger, partition_keys
 from skytrawl.errors import SkytrawlError
 
 if TYPE_CHECKING:
-    from skytrawl.catalogs.runs import Run
     from skytrawl.catalogs.storage import Storage
     from skytrawl.job import Arrays, Job
     from skytrawl.task import Report
@@ -39,10 +38,22 @@ class Sink(Protocol):
         """Make everything durable and tidy."""
 
 
-class RowSink:
-    """The ledger of a run in a results store: workers write it, the driver packs it."""
+class Recorded(Protocol):
+    """A run with a ledger."""
 
-    def __init__(self, run: Run, partitions: np.ndarray) -> None:
+    @property
+    def ledger(self) -> Ledger:
+        """Which partitions are done."""
+
+    @property
+    def failures(self) -> Failures:
+        """Which partitions were given up, and why."""
+
+
+class RowSink:
+    """The ledger of a run: workers write it, the driver packs it."""
+
+    def __init__(self, run: Recorded, partitions: np.ndarray) -> None:
         self.run = run
         self.partitions = partitions
         self.failures = run.failures

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skytrawl.catalogs.ledger import Entry
+from skytrawl.catalogs.ledger import Entry, Ledger
 from skytrawl.errors import PreflightError, SkytrawlError
-from skytrawl.job import Arrays, Job, Prepared, load_job
+from skytrawl.job import Arrays, Job, Prepared, load_curve_job
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.archive import Archive, Block
@@ -100,7 +100,7 @@ def work(spec: Spec, partitions: list[int]) -> Report:
             rows = job.kind == "rows"
             values = write(spec, partition, arrays, flush=not together) if rows else ""
         except Exception as error:
-            report.troubles.append(_trouble(partition, error))
+            report.troubles.append(trouble(partition, error))
             continue
         if not rows:
             # Not inside the try: a combination that breaks off half way has spoilt the state of them all.
@@ -109,8 +109,8 @@ def work(spec: Spec, partitions: list[int]) -> Report:
     if job.kind == "rows" and finished:
         if together:
             flush_folder(spec.run)
-        _record(spec, archive, finished)
-    return _totals(report, archive, [partition for partition, _, _ in finished], began)
+        record(spec, _run(spec).ledger, archive.version.partitions, finished)
+    return totals(report, archive.version.partitions, [partition for partition, _, _ in finished], began)
 
 
 def part(spec: Spec, partition: int, start: int, stop: int) -> Arrays | Trouble:
@@ -119,7 +119,7 @@ def part(spec: Spec, partition: int, start: int, stop: int) -> Arrays | Trouble:
     try:
         return compute(spec, job, archive, prepared, partition, slice(start, stop))
     except Exception as error:
-        return _trouble(partition, error)
+        return trouble(partition, error)
 
 
 def gather(spec: Spec, partition: int, *parts: Arrays | Trouble) -> Report:
@@ -130,6 +130,7 @@ def gather(spec: Spec, partition: int, *parts: Arrays | Trouble) -> Report:
             return Report(troubles=[piece])
     pieces = [piece for piece in parts if not isinstance(piece, Trouble)]
     job, archive, _ = opened(spec)
+    rows = archive.version.partitions
     report = Report()
     try:
         if job.kind == "reduction":
@@ -141,10 +142,10 @@ def gather(spec: Spec, partition: int, *parts: Arrays | Trouble) -> Report:
         else:
             arrays = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             values = write(spec, partition, arrays, flush=True)
-            _record(spec, archive, [(partition, time.perf_counter() - began, values)])
+            record(spec, _run(spec).ledger, rows, [(partition, time.perf_counter() - began, values)])
     except Exception as error:
-        return Report(troubles=[_trouble(partition, error)])
-    return _totals(report, archive, [partition], began)
+        return Report(troubles=[trouble(partition, error)])
+    return totals(report, rows, [partition], began)
 
 
 def compute(
@@ -191,12 +192,13 @@ def opened(spec: Spec) -> tuple[Job, Archive, Prepared]:
     from skytrawl.catalogs.archive import Archive
 
     archive = Archive.cached(spec.archive, spec.version)
-    _check_fit(archive, spec.archive_fingerprint, spec.packages)
-    return load_job(spec.job), archive, load_artefact(spec.home, spec.artefact)
+    check_fit(archive, spec.archive_fingerprint, spec.packages)
+    return load_curve_job(spec.job), archive, load_artefact(spec.home, spec.artefact)
 
 
 @lru_cache(maxsize=8)
-def _check_fit(archive: Archive, fingerprint: str, packages: tuple[tuple[str, str], ...]) -> None:
+def check_fit(archive: Any, fingerprint: str, packages: tuple[tuple[str, str], ...]) -> None:
+    """Refuse to take part (PreflightError) with other packages, or with another store under the same path."""
     from skytrawl.preflight import package_versions, unequal
 
     lines = unequal(package_versions(), dict(packages))
@@ -287,16 +289,18 @@ def _check_rows(job: Job, block: Block, arrays: Arrays, outputs: tuple[str, ...]
             )
 
 
-def _record(spec: Spec, archive: Archive, finished: list[tuple[int, float, str]]) -> None:
-    rows = archive.version.partitions
+def record(
+    spec: Spec, ledger: Ledger, partitions: np.ndarray, finished: list[tuple[int, float, str]]
+) -> None:
+    """Enter finished partitions (number, seconds, hash of the values) into the ledger of the run."""
     host = platform.node()
     now = time.time()
     entries = [
         Entry(
-            object_slot=int(rows["object_slot"][partition]),
-            content=bytes(rows["content"][partition]),
-            n_objects=int(rows["n_objects"][partition]),
-            n_observations=int(rows["n_observations"][partition]),
+            object_slot=int(partitions["object_slot"][partition]),
+            content=bytes(partitions["content"][partition]),
+            n_objects=int(partitions["n_objects"][partition]),
+            n_observations=int(partitions["n_observations"][partition]),
             values=values,
             seconds=seconds,
             finished=now,
@@ -306,17 +310,19 @@ def _record(spec: Spec, archive: Archive, finished: list[tuple[int, float, str]]
         )
         for partition, seconds, values in finished
     ]
-    _run(spec).ledger.record(entries)
+    ledger.record(entries)
 
 
-def _totals(report: Report, archive: Archive, done: list[int], began: float) -> Report:
+def totals(report: Report, partitions: np.ndarray, done: list[int], began: float) -> Report:
+    """The report with the counts of the partitions done."""
     report.done = np.array(done, np.int64)
-    report.objects = int(archive.version.partitions["n_objects"][report.done].sum())
-    report.observations = int(archive.version.partitions["n_observations"][report.done].sum())
+    report.objects = int(partitions["n_objects"][report.done].sum())
+    report.observations = int(partitions["n_observations"][report.done].sum())
     report.seconds = time.perf_counter() - began
     return report
 
 
-def _trouble(partition: int, error: Exception) -> Trouble:
+def trouble(partition: int, error: Exception) -> Trouble:
+    """What is told of a partition that raised."""
     text = f"{type(error).__name__}: {error}"
     return Trouble(partition, text, "".join(traceback.format_exception(error)), platform.node())

@@ -76,6 +76,8 @@ class Walk:
         The only hosts whose workers may take tasks.
     progress : callable, optional
         Called with `Progress`, at most five times a second.
+    task : callable
+        What a worker calls with the run and the numbers of a batch of partitions.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Walk:
         hosts: list[str] | None = None,
         progress: Callable[[Progress], None] | None = None,
         skipped: int = 0,
+        task: Callable[[Spec, list[int]], Report] = work,
     ) -> None:
+        self.task = task
         self.client = client
         self._scheduler = str(client.scheduler.address)  # a closed client has forgotten it
         self.spec = spec
@@ -209,7 +213,7 @@ class Walk:
             futures = [last, *parts]
         else:
             last = self.client.submit(
-                work, self.spec, list(batch.partitions), key=(self._prefix, number), **common
+                self.task, self.spec, list(batch.partitions), key=(self._prefix, number), **common
             )
             futures = [last]
         self._units[number] = _Unit(batch, futures, [future.key for future in futures])

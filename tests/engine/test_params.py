@@ -169,4 +169,6 @@ def test_registry() -> None:
 def test_incomplete_jobs_are_refused() -> None:
     for kind in ("rows", "reduction", "other"):
         with pytest.raises(ValueError, match="x"):
-            Job("x", "", Sample, needs=lambda p, a: (), block=lambda *a: {}, kind=kind)
+            Job(
+                name="x", summary="", parameters=Sample, needs=lambda p, a: (), block=lambda *a: {}, kind=kind
+            )

@@ -1,0 +1,95 @@
+"""What a run over frames writes: a store of frames below the run's fingerprint, and the pointer to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skytrawl.catalogs.images.current import open_frames, point, pointed
+from skytrawl.catalogs.ledger import Failures, Ledger, partition_keys
+from skytrawl.errors import ArchiveMismatchError, ParametersChangedError
+from skytrawl.lock import only_driver
+from skytrawl.params import differences, fingerprint
+from skytrawl.products import LEFTOVER_SECONDS, Product
+from skytrawl.sinks import RowSink, Sink
+
+if TYPE_CHECKING:
+    from skytrawl.catalogs.images.store import FrameStore
+    from skytrawl.catalogs.storage import Storage
+    from skytrawl.frames.job import FrameJob
+
+
+class FrameRun:
+    """Ledger and failures of a run over frames, as the sink asks for them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.ledger = Ledger(storage, "ledger")
+        self.failures = Failures(storage, "failures")
+
+
+class FrameProduct(Product):
+    """A store of frames."""
+
+    job: FrameJob
+    run: FrameRun
+    store: FrameStore
+
+    @property
+    def home(self) -> Path:
+        """The folder of all runs."""
+        return self.out
+
+    def current(self) -> str:
+        """Fingerprint of the run that is there."""
+        return str(pointed(self.out).get("run", ""))
+
+    def start(self, backend: str, provenance: dict[str, Any]) -> Sink:
+        """Start or continue the run with this fingerprint."""
+        from skytrawl.catalogs.images.store import FrameStore
+
+        identity = {**self.identity(backend), "archive": self.archive.store.attrs.get("store_id", "")}
+        self.fingerprint = fingerprint(identity)
+        self._held.enter_context(only_driver(self.out))
+        before = pointed(self.out)
+        if before and before["run"] != self.fingerprint and not self.replace:
+            lines = differences(before["identity"], identity)
+            raise ParametersChangedError(
+                f"{self.out} holds results of {before['identity']['job']} with other parameters:\n  "
+                + "\n  ".join(lines)
+                + "\nChoose another output path, or give replace=True (--replace) to start anew"
+            )
+        if not before and self.out.is_dir() and any(p.name not in _OURS for p in self.out.iterdir()):
+            raise ArchiveMismatchError(f"{self.out} exists and holds something else: choose another path")
+        folder = self.out / "runs" / self.fingerprint
+        attrs = {
+            **self.prepared.attrs,
+            **provenance,
+            "job": self.job.name,
+            "fingerprint": self.fingerprint,
+            **{name: identity[name] for name in ("parameters", "kernel_version", "inputs", "backend")},
+            "source": str(self.archive.path),
+            "source_version": self.archive.version.number,
+        }
+        # Opened where it is there: a run that goes on keeps the provenance of its beginning.
+        begun = (folder / "zarr.json").is_file()
+        self.store = FrameStore.open(folder) if begun else FrameStore.create(folder, self.job.gives, attrs)
+        point(self.out, self.fingerprint, identity)
+        self.storage = self.store.storage
+        self.run = FrameRun(self.storage)
+        return RowSink(self.run, self.archive.version.partitions)
+
+    def finish(self, done: int, continued: bool) -> None:
+        """Publish the table of the frames that the ledger knows, then let the job make what it sums up."""
+        partitions = self.archive.version.partitions
+        known = self.run.ledger.keys()
+        keys = partition_keys(partitions)
+        ids = [unit.id for unit, key in zip(self.archive.units, keys, strict=True) if key in known]
+        self.store.publish(ids)
+        out = open_frames(self.out)
+        self.job.close(out, self.parameters, self.prepared, self.archive.store)
+        if done and continued:
+            self.run.ledger.sweep()
+            self.storage.sweep(LEFTOVER_SECONDS)
+
+
+_OURS = ("runs", "driver.lock", "current.json")
