@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "open_archive": "skytrawl.catalogs.archive",
     "open_results": "skytrawl.catalogs.results",
+    "open_images": "skytrawl.catalogs.images.view",
     "append": "skytrawl.intake.driver",
     "ingest": "skytrawl.intake.driver",
     "export": "skytrawl.catalogs.export_store",

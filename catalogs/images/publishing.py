@@ -73,8 +73,8 @@ def publish(store: "FrameStore", rows: Iterable[str | Mapping[str, Any]]) -> int
     except FileExistsError:
         shutil.rmtree(folder, ignore_errors=True)
         raise VersionConflictError(
-            f"{store.path}: version {number} was published by another process in the meantime. Open the store "
-            "again and publish on top of it"
+            f"{store.path}: version {number} was published by another process in the meantime. Open the "
+            "store again and publish on top of it"
         ) from None
     return number
 

@@ -129,6 +129,9 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.table["id"])
 
+    def __contains__(self, frame_id: object) -> bool:
+        return frame_id in self._rows
+
     @property
     def path(self) -> Path:
         """Folder of the store."""

@@ -125,6 +125,22 @@ def row_of(table: Mapping[str, np.ndarray], number: int) -> dict[str, Any]:
     return row
 
 
+def taken(table: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The table of some rows, in their order."""
+    found: dict[str, np.ndarray] = {}
+    ragged = ragged_names(table)
+    for name, column in table.items():
+        if name in ragged:
+            offsets = table[name + OFFSETS]
+            lengths = np.diff(offsets)[rows]
+            ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            items = np.arange(ends[-1]) + np.repeat(offsets[:-1][rows] - ends[:-1], lengths)
+            found |= {name: column[items], name + OFFSETS: ends}
+        elif name not in found:
+            found[name] = column[rows]
+    return found
+
+
 def fingerprint_of(kind: str, table: Mapping[str, np.ndarray]) -> str:
     """32 hex digits that change when a value of any frame or of the table changes."""
     digest = hashlib.sha256(kind.encode())
