@@ -1,11 +1,15 @@
-"""Candidates in maps of significances, PSF photometry at given positions, and links between exposures."""
+"""Candidates in maps of significances.
+
+`skytrawl.kernels.detect.forced` does PSF photometry at given positions, `skytrawl.kernels.detect.link` links
+candidates across exposures.
+"""
 
 from typing import Any
 
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.detect.types import COLUMNS, Detection, as_plane, check_planes
 
-__all__ = ["COLUMNS", "KERNEL_VERSION", "Detection", "detect", "forced", "link"]
+__all__ = ["COLUMNS", "KERNEL_VERSION", "Detection", "detect"]
 
 # Enters the fingerprint of every run: raise it when a kernel gives other numbers.
 KERNEL_VERSION = "1"
@@ -26,8 +30,8 @@ def detect(
 ) -> dict[str, Any]:
     """Find candidates on both sides of zero in a map of significances.
 
-    Pixels with ``abs(scorr) > threshold`` that are usable form islands, 8-connected and of one sign; an island
-    splits into one candidate per peak that stands `saddle` above the highest saddle to a higher one.
+    Pixels with ``abs(scorr) > threshold`` that are usable form islands, 8-connected and of one sign; an
+    island splits into one candidate per peak that stands `saddle` above the highest saddle to a higher one.
 
     Parameters
     ----------

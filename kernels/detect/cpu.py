@@ -14,11 +14,10 @@ from skytrawl.kernels.jit import njit
 
 
 @njit()
-def _islands(index, value, near, columns, saddle):  # type: ignore[no-untyped-def]
-    """Peaks in raster order with the number of pixels, the box and the sums of weighted offsets of each."""
-    height = np.abs(value)
-    peak_of = split(height, near, saddle)
+def _islands(index, height, peak_of, mask, columns):  # type: ignore[no-untyped-def]
+    """Peaks in raster order, and number, box, weighted sums of offsets and bits of the pixels of each."""
     n = len(index)
+    flat = mask.ravel()
     number = np.empty(n, np.int64)
     count = 0
     for k in range(n):
@@ -26,7 +25,7 @@ def _islands(index, value, near, columns, saddle):  # type: ignore[no-untyped-de
             number[k] = count
             count += 1
     peaks = np.empty(count, np.int64)
-    pixels = np.zeros(count, np.int64)
+    pixels, flags = np.zeros(count, np.int64), np.zeros(count, np.uint16)
     box = np.empty((count, 4), np.int64)
     sums = np.zeros((count, 6))
     for k in range(n):
@@ -37,6 +36,7 @@ def _islands(index, value, near, columns, saddle):  # type: ignore[no-untyped-de
         if pixels[o] == 0:
             box[o] = (x, x, y, y)
         pixels[o] += 1
+        flags[o] |= flat[index[k]]
         box[o, 0], box[o, 1] = min(box[o, 0], x), max(box[o, 1], x)
         box[o, 3] = y
         top = index[peak_of[k]]
@@ -47,14 +47,7 @@ def _islands(index, value, near, columns, saddle):  # type: ignore[no-untyped-de
         sums[o, 3] += w * dx * dx
         sums[o, 4] += w * dy * dy
         sums[o, 5] += w * dx * dy
-    return peaks, pixels, box, sums, peak_of, number
-
-
-@njit()
-def _footprint_bits(index, peak_of, number, mask, flags):  # type: ignore[no-untyped-def]
-    flat = mask.ravel()
-    for k in range(len(index)):
-        flags[number[peak_of[k]]] |= flat[index[k]]
+    return peaks, pixels, box, sums, flags
 
 
 @njit()
@@ -97,13 +90,10 @@ def detect(
     exclude = np.uint16(options.exclude)
     index = find(score, mask, exclude, np.float32(options.threshold))
     value = score.ravel()[index]
-    near = neighbours(index, value, columns)
-    peaks, pixels, box, sums, peak_of, number = _islands(
-        index, value, near, columns, np.float32(options.saddle)
-    )
+    height = np.abs(value)
+    peak_of = split(height, neighbours(index, value, columns), options.saddle)
+    peaks, pixels, box, sums, flags = _islands(index, height, peak_of, mask, columns)
     width = 1 + np.maximum(box[:, 1] - box[:, 0], box[:, 3] - box[:, 2])
-    flags = np.zeros(len(peaks), np.uint16)
-    _footprint_bits(index, peak_of, number, mask, flags)
     keep = pixels >= options.min_pixels
     if options.max_size is not None:
         keep &= width <= options.max_size
@@ -123,10 +113,10 @@ def detect(
     around = surroundings(
         score, flux, mask, difference, exclude, peak_x, peak_y, sign, flags, options.half, options.radius
     )
-    return finish(
-        dict(
-            x=x, y=y, x_error=x_error, y_error=y_error, peak_x=peak_x, peak_y=peak_y, sign=sign, score=peak,
-            blank_score=np.full_like(peak, np.nan) if blank is None else blank.ravel()[top],
-            flux=fluxes, flux_error=errors, order=orders, n_pixels=pixels, width=width, size=size, flags=flags,
-        ), sums, around, (rows, columns), options, np,
-    )  # fmt: skip
+    blank_score = np.full_like(peak, np.nan) if blank is None else blank.ravel()[top]
+    measured = {
+        "x": x, "y": y, "x_error": x_error, "y_error": y_error, "peak_x": peak_x, "peak_y": peak_y,
+        "sign": sign, "score": peak, "blank_score": blank_score, "flux": fluxes, "flux_error": errors,
+        "order": orders, "n_pixels": pixels, "width": width, "size": size,
+    }  # fmt: skip
+    return finish(measured, sums, around, (rows, columns), options, np)

@@ -53,14 +53,14 @@ def surroundings(  # type: ignore[no-untyped-def]
         place = -1
         for v in range(max(peak_y[k] - reach, 0), min(peak_y[k] + reach + 1, rows)):
             for u in range(max(peak_x[k] - reach, 0), min(peak_x[k] + reach + 1, columns)):
-                apart = (u - peak_x[k]) ** 2 + (v - peak_y[k]) ** 2
-                if apart > radius * radius or mask[v, u] & exclude != 0 or not np.isfinite(score[v, u]):
-                    continue
                 deep = -sign[k] * score[v, u]
-                if deep > depth:
-                    depth = deep
-                    place = v * columns + u
-                    squared[k] = apart
+                # The mask is looked up only where it matters: every look is a miss of the cache.
+                if deep > depth and deep < np.inf and mask[v, u] & exclude == 0:
+                    apart = (u - peak_x[k]) ** 2 + (v - peak_y[k]) ** 2
+                    if apart <= radius * radius:
+                        depth = deep
+                        place = v * columns + u
+                        squared[k] = apart
         if place >= 0:
             partner[k] = -sign[k] * depth
             ratio[k] = -np.float64(flux.ravel()[place]) / np.float64(flux[peak_y[k], peak_x[k]])

@@ -1,10 +1,9 @@
 """Values of smooth maps between the pixels.
 
-A map of matched-filter fluxes is band-limited by the filter, so that its value at a sub-pixel position is the PSF
-flux there: the filter's own response to a source off the centre of a pixel, whereas the value of the nearest
-pixel is too low by the fall of that response (5 % at half a pixel from the centre on both axes for a FWHM of
-3 px). Lagrange's polynomial through six pixels an axis is exact to the fifth order at low frequencies; for a
-Gaussian PSF it errs by 1e-4 of the peak at a FWHM of 3 px and 2e-3 at 2 px.
+A map of matched-filter fluxes is band-limited by the filter, so that its value at a sub-pixel position is the
+PSF flux there: the response of the filter to a source off the centre of a pixel. The value of the nearest
+pixel is too low instead, by 7 % for a source on the corner of a pixel and a PSF of 3 px FWHM. Lagrange's
+polynomial through six pixels an axis is exact to the fifth order.
 """
 
 from typing import Any
@@ -18,7 +17,7 @@ ORDERS = (6, 4, 2)
 
 @njit()
 def weights(offset, order, out):  # type: ignore[no-untyped-def]
-    """Fill ``out[:order]`` with Lagrange's weights of pixels 1 - order/2 ... order/2 at `offset` in [0, 1)."""
+    """Fill ``out[:order]`` with Lagrange's weights of pixels 1 - order/2 ... order/2 at an offset."""
     first = 1 - order // 2
     for j in range(order):
         product = 1.0
@@ -140,4 +139,3 @@ def sample_array(plane: Any, x: Any, y: Any, xp: Any, *, squared: bool = False) 
         result = xp.where(take, total, result)
         orders = xp.where(take, xp.full_like(orders, order), orders)
     return result, orders
-

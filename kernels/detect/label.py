@@ -10,6 +10,7 @@ one's peak is lower than the basin's, and its saddle higher.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skytrawl.kernels.jit import njit
 
@@ -25,19 +26,21 @@ def find(score, mask, exclude, threshold):  # type: ignore[no-untyped-def]
     for y in range(rows):
         line = score[y]
         for start in range(0, columns, STRIDE):
-            stop = min(start + STRIDE, columns)
+            # A slice and a plain count: the loop runs over vectors of pixels, as fast as memory is.
+            part = line[start : start + STRIDE]
             hits = 0
-            for x in range(start, stop):
-                hits += abs(line[x]) > threshold
+            for x in range(len(part)):
+                hits += abs(part[x]) > threshold
             if hits == 0:
                 continue
             if n + hits > len(found):
                 larger = np.empty(2 * (n + hits), np.int64)
                 larger[:n] = found[:n]
                 found = larger
-            for x in range(start, stop):
-                if abs(line[x]) > threshold and abs(line[x]) < np.inf and mask[y, x] & exclude == 0:
-                    found[n] = y * columns + x
+            for x in range(len(part)):
+                height = abs(part[x])
+                if height > threshold and height < np.inf and mask[y, start + x] & exclude == 0:
+                    found[n] = y * columns + start + x
                     n += 1
     return found[:n].copy()
 
@@ -83,19 +86,18 @@ def _climb(to, k):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def split(height, near, saddle):  # type: ignore[no-untyped-def]
-    """Place in `height` of the peak that each pixel belongs to.
+def basins(height, near):  # type: ignore[no-untyped-def]
+    """Place of the local maximum that each pixel climbs to, and the pairs of pixels between basins.
 
     Parameters
     ----------
     height : float32[n], magnitudes of the pixels in raster order
     near : int32[n, 4], see `neighbours`
-    saddle : float32
 
     Returns
     -------
-    int64[n]
-        A peak belongs to itself.
+    basin : int64[n]
+    low, high : int64[m], places of the lower and the higher pixel of each pair
     """
     n = len(height)
     basin = np.arange(n)
@@ -109,29 +111,30 @@ def split(height, near, saddle):  # type: ignore[no-untyped-def]
                     basin[j] = k
     for k in range(n):
         _climb(basin, k)
-    borders = 0
+    pairs = 0
     for k in range(n):
         for c in range(4):
-            borders += near[k, c] >= 0 and basin[near[k, c]] != basin[k]
-    if borders == 0:
-        return basin
-    low, high = np.empty(borders, np.int64), np.empty(borders, np.int64)
-    borders = 0
+            pairs += near[k, c] >= 0 and basin[near[k, c]] != basin[k]
+    low, high = np.empty(pairs, np.int64), np.empty(pairs, np.int64)
+    if pairs == 0:
+        return basin, low, high
+    pairs = 0
     for k in range(n):
         for c in range(4):
             j = near[k, c]
             if j >= 0 and basin[j] != basin[k]:
                 below = _higher(height, j, k)
-                low[borders], high[borders] = (k, j) if below else (j, k)
-                borders += 1
-    # Saddles from the highest: by the lower pixel of the border, then by the upper one; equal heights in
-    # raster order, which stable sorts keep.
-    order = np.argsort(high, kind="mergesort")
-    order = order[np.argsort(-height[high[order]], kind="mergesort")]
-    order = order[np.argsort(low[order], kind="mergesort")]
-    order = order[np.argsort(-height[low[order]], kind="mergesort")]
+                low[pairs], high[pairs] = (k, j) if below else (j, k)
+                pairs += 1
+    return basin, low, high
+
+
+@njit()
+def _join(height, basin, low, high, saddle):  # type: ignore[no-untyped-def]
+    """Join basins over the ordered pairs; `basin` becomes the peak of each pixel."""
+    n = len(height)
     into, joined = np.arange(n), np.arange(n)
-    for e in order:
+    for e in range(len(low)):
         one, other = basin[low[e]], basin[high[e]]
         upper, lower = _climb(joined, one), _climb(joined, other)
         if upper == lower:
@@ -145,4 +148,24 @@ def split(height, near, saddle):  # type: ignore[no-untyped-def]
         joined[lower] = upper
     for k in range(n):
         basin[k] = _climb(into, basin[k])
+
+
+def split(height: NDArray[np.float32], near: NDArray[np.int32], saddle: float) -> NDArray[np.int64]:
+    """Place of the peak that each pixel belongs to; a peak belongs to itself.
+
+    Parameters
+    ----------
+    height : float32[n], magnitudes of the pixels in raster order
+    near : int32[n, 4], see `neighbours`
+    saddle : float, depth of a saddle that splits
+
+    Returns
+    -------
+    int64[n]
+    """
+    basin, low, high = basins(height, near)
+    if len(low):
+        # Highest saddle first: by the lower pixel of a pair, then the higher; equal ones in raster order.
+        order = np.lexsort((high, -height[high], low, -height[low]))
+        _join(height, basin, low[order], high[order], np.float32(saddle))
     return basin

@@ -12,8 +12,8 @@ FWHM_OF_SIGMA = 2.3548200450309493
 def centroid(nine: Any, peak_x: Any, peak_y: Any, snr: Any, xp: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Sub-pixel maximum of the flux map, its errors and the width of the maximum.
 
-    A paraboloid through the logarithm of the 3 x 3 pixels by least squares, exact for a Gaussian. Where one of
-    them is not positive or missing the pixel itself is returned. A maximum of significance s of a matched
+    A paraboloid through the logarithm of the 3 x 3 pixels by least squares, exact for a Gaussian. Where one
+    of them is not positive or missing the pixel itself is returned. A maximum of significance s of a matched
     filter lies where the source is with covariance ``inverse(-Hessian of the logarithm) / s^2`` (the Fisher
     information of a position).
 
@@ -32,7 +32,8 @@ def centroid(nine: Any, peak_x: Any, peak_y: Any, snr: Any, xp: Any) -> tuple[An
     whole = xp.all(xp.isfinite(nine) & (nine > 0), axis=1)
     z = xp.log(xp.where(whole[:, None], nine, xp.ones_like(nine)))
     west, mid, east = z[:, 0] + z[:, 3] + z[:, 6], z[:, 1] + z[:, 4] + z[:, 7], z[:, 2] + z[:, 5] + z[:, 8]
-    south, level, north = z[:, 0] + z[:, 1] + z[:, 2], z[:, 3] + z[:, 4] + z[:, 5], z[:, 6] + z[:, 7] + z[:, 8]
+    south, north = z[:, 0] + z[:, 1] + z[:, 2], z[:, 6] + z[:, 7] + z[:, 8]
+    level = z[:, 3] + z[:, 4] + z[:, 5]
     gx, gy = (east - west) / 6.0, (north - south) / 6.0
     # Second derivatives with the sign turned: positive at a maximum.
     hxx, hyy = (2.0 * mid - east - west) / 3.0, (2.0 * level - north - south) / 3.0

@@ -13,13 +13,13 @@ from skytrawl.kernels.flags import UNUSABLE
 COLUMNS: Final = {
     "x": ("float64", "px", "sub-pixel position, centre of the first pixel = 0"),
     "y": ("float64", "px", "sub-pixel position, centre of the first pixel = 0"),
-    "x_error": ("float64", "px", "standard error of x from the curvature of the score; NaN where it has none"),
-    "y_error": ("float64", "px", "standard error of y from the curvature of the score; NaN where it has none"),
+    "x_error": ("float64", "px", "standard error of x; NaN where the flux map has no maximum"),
+    "y_error": ("float64", "px", "standard error of y; NaN where the flux map has no maximum"),
     "peak_x": ("int64", "px", "pixel of the peak"),
     "peak_y": ("int64", "px", "pixel of the peak"),
     "sign": ("int8", "", "+1 brighter, -1 fainter than the reference"),
     "score": ("float32", "sigma", "S_corr at the peak, with its sign"),
-    "blank_score": ("float32", "sigma", "score without the noise of sources, at the peak; NaN where not given"),
+    "blank_score": ("float32", "sigma", "score without the noise of sources, at the peak; NaN if not given"),
     "flux": ("float64", "image", "PSF flux at (x, y), signed"),
     "flux_error": ("float64", "image", "its standard error"),
     "snr": ("float64", "", "flux / flux_error"),
@@ -30,12 +30,12 @@ COLUMNS: Final = {
     "b": ("float64", "px", "rms along the minor axis"),
     "theta": ("float64", "rad", "angle of the major axis from +x towards +y, in (-pi/2, pi/2]"),
     "elongation": ("float64", "", "a / b"),
-    "size": ("float64", "px", "FWHM of the flux map at its peak over sqrt(2): the PSF's FWHM for a point source"),
+    "size": ("float64", "px", "FWHM of the flux map's peak over sqrt(2): the PSF's FWHM for a point source"),
     "n_negative": ("int64", "", "usable pixels of the opposite sign in the box around the peak"),
     "n_bad": ("int64", "", "unusable pixels in that box, pixels outside the image among them"),
-    "partner_distance": ("float64", "px", "from the peak to the strongest pixel of the opposite sign; NaN if none"),
-    "partner_score": ("float32", "sigma", "S_corr there; 0 if none"),
-    "flux_ratio": ("float64", "", "minus the flux there over the flux at the peak; 0 if none"),
+    "partner_distance": ("float64", "px", "from the peak to the partner; NaN if none"),
+    "partner_score": ("float32", "sigma", "strongest S_corr of the opposite sign nearby; 0 if none"),
+    "flux_ratio": ("float64", "", "minus the flux of the partner over the flux at the peak; 0 if none"),
     "is_dipole": ("bool", "", "the partner is as strong as the dipole test asks for"),
     "flags": ("uint16", "", "bits of kernels.flags of its pixels and of the box around the peak"),
     "edge_distance": ("float64", "px", "from (x, y) to the outermost row or column"),
@@ -63,8 +63,8 @@ class Detection:
         Half side of the box in which flags, bad and negative pixels are counted; default ceil(fwhm), 2 at
         least.
     dipole_radius : float, px, optional
-        How far from a peak its partner is looked for; default 2.5 fwhm. The two poles of a star that is off by
-        much less than a FWHM lie 1.2 fwhm apart.
+        How far from a peak its partner is looked for; default 2.5 fwhm. The two poles of a star that is
+        off by much less than a FWHM lie 1.2 fwhm apart.
     dipole_sigma, dipole_ratio : float
         A candidate is a dipole if ``abs(partner)`` is at least dipole_sigma and dipole_ratio times its peak.
     """

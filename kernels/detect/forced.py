@@ -1,0 +1,88 @@
+"""PSF photometry at given positions, whether or not anything is there."""
+
+from typing import Any
+
+from skytrawl.kernels.detect.types import as_plane, check_planes
+from skytrawl.kernels.flags import NO_DATA
+
+# Column: (dtype, unit, meaning).
+COLUMNS = {
+    "flux": ("float64", "image", "PSF flux at (x, y), signed; NaN where the map has none"),
+    "flux_error": ("float64", "image", "its standard error"),
+    "snr": ("float64", "", "flux / flux_error"),
+    "order": ("int8", "", "pixels a side that flux was interpolated from: 6, 4 or 2; 0: no flux"),
+    "flags": ("uint16", "", "bits of the four pixels around (x, y); no_data for a position outside"),
+}
+
+
+def forced(flux: Any, flux_error: Any, mask: Any, x: Any, y: Any, *, xp: Any = None) -> dict[str, Any]:
+    """PSF flux at sub-pixel positions from a map of matched-filter fluxes.
+
+    Unbiased for a source at (x, y): the map is interpolated, see `interpolate`, and so is the square of its
+    error.
+
+    Parameters
+    ----------
+    flux, flux_error : float32[ny, nx], image units
+        As `detect` takes them.
+    mask : uint16[ny, nx]
+    x, y : float64[n], px
+    xp : namespace of the array API, optional
+        Where all arrays live; by default NumPy, and Numba does the work.
+
+    Returns
+    -------
+    dict of the columns of `COLUMNS`, one row a position; arrays of `xp`
+
+    Raises
+    ------
+    SchemaError
+        For planes or positions that differ in shape.
+    """
+    from skytrawl.errors import SchemaError
+
+    check_planes(tuple(flux.shape), {"flux_error": flux_error, "mask": mask})
+    if xp is None:
+        import numpy as xp  # the same statements below, on NumPy
+
+        from skytrawl.kernels.detect.cpu import samples
+
+        x, y = xp.asarray(x, xp.float64), xp.asarray(y, xp.float64)
+        flux, flux_error, mask = as_plane(flux), as_plane(flux_error), xp.ascontiguousarray(mask, xp.uint16)
+    else:
+        samples = None
+    if tuple(x.shape) != tuple(y.shape) or len(x.shape) != 1:
+        raise SchemaError(f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}: give two vectors")
+    if samples is not None:
+        fluxes, errors, orders = samples(flux, flux_error, x, y)
+    else:
+        from skytrawl.kernels.detect.interpolate import sample_array
+
+        fluxes, orders = sample_array(xp.astype(flux, xp.float32), x, y, xp)
+        errors, _ = sample_array(xp.astype(flux_error, xp.float32), x, y, xp, squared=True)
+    return {
+        "flux": fluxes,
+        "flux_error": errors,
+        "snr": fluxes / errors,
+        "order": orders,
+        "flags": _bits(mask, x, y, xp),
+    }
+
+
+def _bits(mask: Any, x: Any, y: Any, xp: Any) -> Any:
+    """Bits of the pixels that a position lies between; `NO_DATA` outside the image."""
+    rows, columns = mask.shape
+    flat = xp.reshape(mask, (-1,))
+    inside = (x >= -0.5) & (x <= columns - 0.5) & (y >= -0.5) & (y <= rows - 0.5)
+    zero = xp.zeros_like(x)
+    left, low = xp.where(inside, xp.floor(x), zero), xp.where(inside, xp.floor(y), zero)
+    right, high = xp.where(inside, xp.ceil(x), zero), xp.where(inside, xp.ceil(y), zero)
+    none = xp.astype(xp.full_like(zero, float(NO_DATA)), mask.dtype)
+    bits = xp.where(inside, xp.zeros_like(none), none)
+    for v in (low, high):
+        for u in (left, right):
+            there = inside & (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
+            place = xp.astype(xp.where(there, v * columns + u, zero), xp.int64)
+            found = xp.take(flat, place)
+            bits = bits | xp.where(there, found, xp.zeros_like(found))
+    return bits
