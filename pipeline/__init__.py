@@ -18,6 +18,8 @@ _PUBLIC = {
     "open_images": "skytrawl.catalogs.images.view",
     "append": "skytrawl.intake.driver",
     "ingest": "skytrawl.intake.driver",
+    "ingest_images": "skytrawl.images.ingest",
+    "read_exposures": "skytrawl.catalogs.images.exposure",
     "export": "skytrawl.catalogs.export_store",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",

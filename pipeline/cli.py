@@ -31,6 +31,7 @@ _COMMANDS = {
     "demo": "skytrawl.cli_data:demo",
     "export": "skytrawl.cli_export:export",
     "ingest": "skytrawl.cli_ingest:ingest",
+    "ingest-images": "skytrawl.cli_images:ingest_images",
     "info": "skytrawl.cli_data:info",
     "plan": "skytrawl.cli:plan",
     "query": "skytrawl.cli_query:query",

@@ -111,13 +111,6 @@ def cells(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.unique(np.asarray(found, np.uint64))
 
 
-def separation(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
-    """Angle between two positions, all in degrees (haversine)."""
-    a, b, c, d = map(math.radians, (ra1, dec1, ra2, dec2))
-    half = math.sin((d - b) / 2) ** 2 + math.cos(b) * math.cos(d) * math.sin((c - a) / 2) ** 2
-    return math.degrees(2 * math.asin(min(1.0, math.sqrt(half))))
-
-
 def parse_angle(value: Any, *, hours: bool) -> float:
     """Degrees of a number (degrees) or of text with colons (hours or degrees); NaN for anything else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

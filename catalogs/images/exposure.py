@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from skytrawl.catalogs.images.fits import FitsFile, Unit, label, open_fits
 from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.headers import HeaderMap, load_header_map
 from skytrawl.catalogs.images.wcs import wcs_of
+from skytrawl.catalogs.sidecars import separation
 from skytrawl.errors import IngestError, ParameterError, SkytrawlError
 from skytrawl.kernels import flags
 
@@ -144,7 +146,6 @@ def images_of(file: FitsFile, found: HeaderMap) -> list[Unit]:
     IngestError
         If there is none; says what the file holds.
     """
-    import re
 
     def wanted(unit: Unit) -> bool:
         if not unit.is_image or len(unit.plane) != 2:
@@ -299,7 +300,7 @@ def _place(
     ra = cover.parse_angle(cards.text(found.keys.get("pointing_ra", ())), hours=True)
     dec = cover.parse_angle(cards.text(found.keys.get("pointing_dec", ())), hours=False)
     if found.pointing_radius and math.isfinite(ra) and math.isfinite(dec):
-        away = cover.separation(place.ra, place.dec, ra, dec)
+        away = float(separation(np.array([place.ra]), np.array([place.dec]), ra, dec)[0])
         if away > found.pointing_radius:
             raise IngestError(
                 f"the WCS is wrong: the image lies {away:.2f} degrees from where the telescope pointed, "

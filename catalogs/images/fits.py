@@ -1,7 +1,8 @@
-"""FITS files as they were delivered: structure, checksums, exact header cards, pixels as astropy decodes them.
+"""FITS files as delivered: structure, checksums, exact header cards, and pixels as astropy decodes them.
 
-The structure is read here, block by block (FITS standard 4.0, sections 3 and 4), because a library that repairs
-what it can says too little about what is wrong: a file cut short loses its last extensions without a word.
+The structure is read here, block by block (FITS standard 4.0, sections 3 and 4), because a library that
+repairs what it can says too little about what is wrong: a file cut short loses its last extensions without a
+word.
 """
 
 from __future__ import annotations
@@ -259,8 +260,8 @@ def _units(path: Path, content: Any) -> Iterator[Unit]:
             if not bytes(content[position:size]).strip(b"\0 "):
                 return  # padding of tapes
             raise IngestError(
-                f"{path} has {size - position} bytes behind unit {index - 1} that are no extension: the file is "
-                "damaged; fetch it again"
+                f"{path} has {size - position} bytes behind unit {index - 1} that are no extension: the "
+                "file is damaged; fetch it again"
             )
         unit = _unit(path, content, position, index)
         if unit.end > size:
@@ -311,7 +312,8 @@ def _end_of_header(path: Path, content: Any, start: int, index: int) -> int:
         if content[position : position + 8] == b"END     " or content[position:stop] == b"END":
             return min(position + CARD, len(content))
     raise IngestError(
-        f"{path}: the header of unit {index} has no END card: the file is cut short or damaged; fetch it again"
+        f"{path}: the header of unit {index} has no END card: the file is cut short or damaged; fetch it "
+        "again"
     )
 
 
@@ -335,8 +337,8 @@ def _bitpix(path: Path, cards: str, index: int, key: str) -> int:
     bits = _number(path, cards, index, key)
     if bits not in BITPIX:
         raise IngestError(
-            f"{path}: unit {index} has {key}={bits}; the FITS standard knows {', '.join(map(str, BITPIX))}: the "
-            "header is damaged or was written by a faulty program"
+            f"{path}: unit {index} has {key}={bits}; the FITS standard knows {', '.join(map(str, BITPIX))}: "
+            "the header is damaged or was written by a faulty program"
         )
     return bits
 
