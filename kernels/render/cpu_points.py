@@ -86,7 +86,7 @@ def add_stamps(image, stamps, column, row, flux):  # type: ignore[no-untyped-def
 
 
 @njit()
-def weigh_stamps(stamps, column, row, flux, variance, bad, own, snr, share):  # type: ignore[no-untyped-def]
+def weigh_stamps(variance, bad, stamps, column, row, flux, own, snr, share):  # type: ignore[no-untyped-def]
     """Signal-to-noise of optimal weights, and the share of the squared PSF on usable pixels.
 
     ``own`` is the variance that a source adds per unit of its light; 0 if ``variance`` holds it already.

@@ -83,7 +83,7 @@ def blurred(stamps: NDArray[np.floating], shape: Floats, index: Floats) -> NDArr
 def add(
     image: NDArray[np.floating], stamps: NDArray[np.floating], x: Floats, y: Floats, flux: Floats
 ) -> None:
-    """Add stamps (n, ny, nx), already moved by x - rint(x) and y - rint(y), times flux to an image in place."""
+    """Add stamps (n, ny, nx), already moved by x - rint(x), y - rint(y), times flux to an image in place."""
     from skytrawl.kernels.render.cpu_points import add_stamps
 
     add_stamps(image, np.ascontiguousarray(stamps), *_whole(x, y), np.ascontiguousarray(flux, np.float64))
