@@ -47,6 +47,7 @@ _COMPRESSORS: dict[str, dict[str, dict[str, Any]]] = {
     "text": {"": _zstd(1)},
     "id": {"": _blosc("zstd", 1, "bitshuffle"), "S": _blosc("zstd", 1, "shuffle")},
     "code": {"": _zstd(1)},
+    "quantised": {"": _blosc("zstd", 1, "shuffle")},
 }
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
@@ -62,7 +63,7 @@ def pipeline(codec: str, dtype: np.dtype) -> list[dict[str, Any]]:
     codec : str
         Name of the pipeline: "default"; "float" computed numbers; "measure" numbers as delivered; "time"
         times that objects share; "own time" times that they do not; "id" numbers or names that differ; "text"
-        a few names that repeat; "code" small integers.
+        a few names that repeat; "code" small integers; "quantised" pixels whose noise fits a byte.
     dtype : numpy.dtype
         Type of the column.
 

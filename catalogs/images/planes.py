@@ -103,7 +103,7 @@ class Plane:
     @classmethod
     def of(cls, folder: Path, values: np.ndarray, dims: Sequence[str], attrs: dict[str, Any]) -> "Plane":
         """The plane that `values` (as they go to the disk) make in a folder; nothing is written."""
-        codecs = pipeline("default", values.dtype)
+        codecs = pipeline("quantised" if quantised_of(attrs) else "default", values.dtype)
         return cls(
             folder, values.shape, chunk_shape(values.shape), values.dtype, tuple(dims), tuple(codecs), attrs
         )
@@ -216,7 +216,7 @@ class Plane:
             if self.quantised is None:
                 out[target] = scratch[source]
             else:
-                self.quantised.decode(scratch[source], first, self.shape[-1], out[target])
+                self.quantised.decode(scratch, source, out, target, first, self.shape[1])
 
     def metadata(self) -> dict[str, Any]:
         """``zarr.json`` of the array."""

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from skytrawl.errors import SchemaError
+
 ATTR = "quantisation"
+_MARGIN = 256 + 8  # integers that are kept free for the choice of zero, the dither and NaN
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,43 @@ class Quantised:
     seed: int
     dtype: np.dtype
 
-    def decode(self, numbers: np.ndarray, first: tuple[int, ...], width: int, out: np.ndarray) -> None:
-        """Values of a rectangle of integers.
+    def decode(
+        self,
+        numbers: np.ndarray,
+        part: tuple[slice, ...],
+        out: np.ndarray,
+        target: tuple[slice, ...],
+        first: tuple[int, ...],
+        width: int,
+    ) -> None:
+        """Values of a part of a chunk into their place.
 
         Parameters
         ----------
         numbers : int16 or int32 array of shape (rows, columns)
+        part : (slice, slice)
+            What of them is wanted.
+        out : array
+        target : (slice, slice)
+            Where in `out` the values go.
         first : (int, int)
-            Row and column of the first of them in the plane.
+            Row and column in the plane of the first number of the part.
         width : int
             Columns of the plane.
-        out : array of shape (rows, columns)
         """
         from skytrawl.kernels.quantise import dequantise
 
-        dequantise(numbers, self.step, self.zero, self.seed, first=first, width=width, out=out)
+        dequantise(
+            numbers,
+            self.step,
+            self.zero,
+            self.seed,
+            first=(first[0], first[1]),
+            width=width,
+            out=out,
+            part=(part[0], part[1]),
+            at=(target[0].start, target[1].start),
+        )
 
 
 def quantised_of(attrs: dict[str, Any]) -> Quantised | None:
@@ -72,7 +97,6 @@ def quantise_plane(values: np.ndarray, fraction: float, seed: int) -> tuple[np.n
     SchemaError
         If the plane cannot be quantised.
     """
-    from skytrawl.errors import SchemaError
     from skytrawl.kernels.quantise import dequantise, noise, quantise, range_of
 
     if values.ndim != 2 or values.dtype.kind != "f" or not 0 < fraction <= 4:
@@ -90,15 +114,16 @@ def quantise_plane(values: np.ndarray, fraction: float, seed: int) -> tuple[np.n
             "infinite pixels cannot be quantised: mask them as NaN, or store the plane as it is"
         )
     steps = (high - low) / step
-    if steps >= 2**32 - 8:
+    if steps >= 2**32 - _MARGIN:
         raise SchemaError(
             f"values from {low:g} to {high:g} at steps of {step:g} do not fit 32 bits: store the plane as "
             "it is"
         )
-    kind = np.dtype("<i2" if steps < 2**16 - 8 else "<i4")
+    kind = np.dtype("<i2" if steps < 2**16 - _MARGIN else "<i4")
     lowest = int(np.iinfo(kind).min)
-    # Positive numbers where they fit: around zero all bits of a number would be noise.
-    begin = 4 if steps < np.iinfo(kind).max - 8 else lowest + 4
+    # The sky amid the range of the low byte: its noise leaves the other bytes alone, which compress away.
+    begin = 2 if steps < np.iinfo(kind).max - _MARGIN else lowest + 2
+    begin += (128 - round((np.nanmedian(values[::4]) - low) / step) - begin) % 256
     zero = low - step * begin
     numbers = quantise(values, step, zero, seed, kind)
     back = dequantise(numbers, step, zero, seed, first=(0, 0), width=values.shape[1], dtype=values.dtype)

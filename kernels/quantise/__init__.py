@@ -47,26 +47,31 @@ def dequantise(
     zero: float,
     seed: int,
     *,
-    first: tuple[int, ...] = (0, 0),
+    first: tuple[int, int] = (0, 0),
     width: int | None = None,
     dtype: Any = np.float32,
     out: NDArray[Any] | None = None,
+    part: tuple[slice, slice] | None = None,
+    at: tuple[int, int] = (0, 0),
 ) -> NDArray[Any]:
     """Values of integers, all of a plane or a rectangle of it.
 
     Parameters
     ----------
-    numbers : int16 or int32[rows, columns]
+    numbers : int16 or int32[rows, columns], C-contiguous
     step, zero, seed
         As in `quantise`.
     first : (int, int)
-        Row and column in the plane of ``numbers[0, 0]``.
+        Row and column in the plane of the first number of the part.
     width : int, optional
         Columns of the plane; by default those of `numbers`.
     dtype : float32 or float64
         Type of the values, unless `out` is given.
-    out : float32 or float64[rows, columns], optional
-        Filled and returned.
+    out : float32 or float64[any, any], C-contiguous, optional
+        Takes the values from row and column `at` on, and is returned.
+    part : (slice, slice), optional
+        What of `numbers` is decoded; all by default.
+    at : (int, int)
 
     Returns
     -------
@@ -75,9 +80,15 @@ def dequantise(
     """
     from skytrawl.kernels.quantise import cpu
 
+    rows, columns = part or (slice(0, numbers.shape[0]), slice(0, numbers.shape[1]))
+    shape = rows.stop - rows.start, columns.stop - columns.start
     if out is None:
-        out = np.empty(numbers.shape, dtype)
+        out = np.empty(shape, dtype)
+    if at[0] + shape[0] > out.shape[0] or at[1] + shape[1] > out.shape[1]:
+        raise ValueError(f"{shape} values from {at} on do not fit an array of shape {out.shape}")
+    width = width or numbers.shape[1]
+    start = first[0] * width + first[1]
     lowest = np.iinfo(numbers.dtype).min
-    start = np.int64(first[0]) * (width or numbers.shape[1]) + first[1]
-    cpu.dequantise(numbers, step, zero, np.uint32(seed), start, width or numbers.shape[1], lowest, out)
+    place = rows.start, columns.start, *at
+    cpu.dequantise(numbers, out, place, shape, step, zero, np.uint32(seed), start, width, lowest)
     return out

@@ -31,11 +31,17 @@ def quantise(image, step, zero, seed, out, lowest):  # type: ignore[no-untyped-d
 
 
 @njit()
-def dequantise(numbers, step, zero, seed, start, width, lowest, out):  # type: ignore[no-untyped-def]
-    """Fill `out` with the values of `numbers`; `start` is the index of the first pixel in its plane."""
-    rows, columns = numbers.shape
-    for y in range(rows):
-        for x in range(columns):
-            number = numbers[y, x]
-            value = (np.float64(number) - dither(start + y * width + x, seed)) * step + zero
-            out[y, x] = np.nan if number == lowest else value
+def dequantise(numbers, out, place, shape, step, zero, seed, start, width, lowest):  # type: ignore[no-untyped-def]
+    """Values of a rectangle of `numbers` into `out`.
+
+    `place` are its first row and column in `numbers` and in `out`, `start` is the index of its first pixel in
+    the plane. Both arrays are contiguous and cut here: views would not be decoded eight pixels at a time.
+    """
+    for y in range(shape[0]):
+        source = numbers[place[0] + y][place[1] : place[1] + shape[1]]
+        target = out[place[2] + y][place[3] : place[3] + shape[1]]
+        index = start + y * width
+        for x in range(len(source)):
+            number = source[x]
+            value = (np.float64(number) - dither(index + x, seed)) * step + zero
+            target[x] = np.nan if number == lowest else value
