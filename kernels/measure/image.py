@@ -144,7 +144,7 @@ def _sky_again(
     bright = total > 3 * np.sqrt(np.median(stars.sky_variance[::7, ::7]))
     if bright.mean() > 0.5:
         bright[:] = False
-    sky = background(image - total, unusable | bright, box=box)
+    sky = background(image - total, unusable | bright, box=box, stars=False)
     stars.data = np.where(unusable, np.float32(0), image - sky.level)
     stars.rebuild()
     return sky

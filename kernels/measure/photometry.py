@@ -8,6 +8,7 @@ from skytrawl.kernels.measure.shape import coefficients
 from skytrawl.kernels.psf import PsfModel, polynomial_terms
 
 UNUSABLE = 1e31  # variance of a pixel that must not count
+PSF_SNR = 15.0  # signal to noise ratio from which a star may tell the PSF
 
 
 class Photometry:
@@ -79,6 +80,8 @@ class Photometry:
         )
         least = max(3, int(self.full / 3.5))
         self.half = np.clip(matters, least, self.full).astype(np.int64)
+        # What stars of the PSF leave is looked at out to its edge.
+        self.half[self.flux > PSF_SNR * self.error[:, 0]] = self.full
         if len(self.x):
             cpu.model_image(
                 self.rest, self.basis, self.terms, self.k, self.x, self.y, -self.flux, self.half

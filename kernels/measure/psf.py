@@ -4,13 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.kernels.measure import cpu
-from skytrawl.kernels.measure.photometry import Photometry
+from skytrawl.kernels.measure.photometry import PSF_SNR, Photometry
 from skytrawl.kernels.measure.shape import Moffat, coefficients, half_width, oversampling, shape_modes
 from skytrawl.kernels.psf import n_terms, polynomial_terms
 from skytrawl.kernels.psf.spline import resampling
 
 _FLOOR = 0.01  # part of a star by which no PSF is trusted: one bright star shall not be the PSF
-_MIN_SNR = 15.0
 _MAX_STARS = 800
 # Stars that each term of the polynomial asks for.
 _STARS_PER_TERM = 10
@@ -95,7 +94,7 @@ def agreeing(
     return np.abs(value - centre) * weight < bound
 
 
-def candidates(stars: Photometry, least_snr: float = _MIN_SNR) -> NDArray[np.int64]:
+def candidates(stars: Photometry, least_snr: float = PSF_SNR) -> NDArray[np.int64]:
     """Stars that may tell the PSF: bright, whole, not drowned by neighbours."""
     ny, nx = stars.data.shape
     core = max(2, round(stars.full / 5.5))
@@ -152,7 +151,9 @@ def refine(
     reference = np.zeros_like(samples)
     reference[0] = base
     known = coarse @ (samples - reference) @ coarse.T
-    shrunk = _shrink(known + step, error, per_pixel)
+    # An error of the sky, a fiftieth of its noise, is the same for all samples of a star.
+    pedestal = 0.02**2 * float(np.median(stars.sky_variance[::7, ::7])) / np.sum(stars.flux[chosen] ** 2)
+    shrunk = _shrink(known + step, error, per_pixel, pedestal)
     stars.set_psf(reference + fine @ shrunk @ fine.T, k, degree)
 
 
@@ -174,7 +175,7 @@ def _solve(
 
 
 def _shrink(
-    correction: NDArray[np.float64], error: NDArray[np.float64], per_pixel: int
+    correction: NDArray[np.float64], error: NDArray[np.float64], per_pixel: int, pedestal: float
 ) -> NDArray[np.float64]:
     """Take out of a correction what is mere noise, ring by ring around the centre.
 
@@ -190,7 +191,7 @@ def _shrink(
     total = np.array([np.bincount(ring.ravel(), w.ravel(), rings) for w in weight])
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.array([np.bincount(ring.ravel(), w.ravel(), rings) for w in weight * correction]) / total
-        noise = 1 / total
+        noise = 1 / total + pedestal
         mean = np.where(total > 0, mean, 0.0)
         mean *= _wiener(mean**2, noise)
         smooth_mean = np.array([np.interp(radius, np.arange(rings), m) for m in mean])
