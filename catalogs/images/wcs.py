@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skytrawl.catalogs.images.wcs_grid import coordinate_grid
+from skytrawl.catalogs.images.wcs_sky import forward, inverse, require_sky, rotate, vectors
 from skytrawl.errors import ImageError, ParameterError
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
 
 # Points along each side of an image where its outline is projected.
 _SIDE = 9
-_INVERSE = 1e-6  # pixels; astropy's default of 1e-4 is too coarse for a budget of 1e-3
 
 
 def wcs_of(cards: str, tables: Sequence[tuple[str, NDArray[Any]]] = ()) -> Any:
@@ -72,7 +72,9 @@ def wcs_of(cards: str, tables: Sequence[tuple[str, NDArray[Any]]] = ()) -> Any:
             wcs = WCS(header, fobj=hdus if tables else None)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
-            raise ImageError(f"the WCS of the header cannot be used: {reason}; solve the astrometry") from error
+            raise ImageError(
+                f"the WCS of the header cannot be used: {reason}; solve the astrometry"
+            ) from error
         return wcs.celestial if wcs.naxis > 2 and wcs.has_celestial else wcs
 
 
@@ -81,30 +83,6 @@ def cards_of(wcs: Any, shape: tuple[int, int]) -> str:
     header = wcs.to_header(relax=True)
     header["NAXIS1"], header["NAXIS2"] = shape[1], shape[0]
     return str(header.tostring(endcard=False, padding=False))
-
-
-def require_sky(wcs: Any) -> Any:
-    """Frame of the WCS among the stars.
-
-    Raises
-    ------
-    ImageError
-        If it has none, or the frame is not one of the fixed sky.
-    """
-    from astropy.coordinates import BaseCoordinateFrame
-    from astropy.wcs.utils import wcs_to_celestial_frame
-
-    kinds = ", ".join(kind for kind in wcs.wcs.ctype if kind) or "none"
-    if not wcs.has_celestial or wcs.naxis != 2:
-        raise ImageError(f"the image has no WCS of the sky (axes: {kinds}): solve the astrometry first")
-    try:
-        frame: BaseCoordinateFrame = wcs_to_celestial_frame(wcs)
-    except ValueError as error:
-        raise ImageError(
-            f"positions with axes {kinds} are not positions among the stars: equatorial, galactic or ecliptic "
-            "ones are needed"
-        ) from error
-    return frame
 
 
 def pixel_to_sky(wcs: Any, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -238,9 +216,3 @@ def _outline(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.fl
     low, high = np.full(_SIDE, -0.5), np.full(_SIDE, shape[0] - 0.5)
     left, right = low, np.full(_SIDE, shape[1] - 0.5)
     return np.concatenate([along, along, left, right]), np.concatenate([low, high, up, up])
-
-
-def vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vectors float64[n, 3] of positions in degrees."""
-    lon, lat = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)

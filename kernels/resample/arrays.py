@@ -20,12 +20,12 @@ def put(xp: Any, array: Any, like: Any) -> Any:
 
 def _positions(grid: CoordinateGrid, shape: tuple[int, int], like: Any, xp: Any) -> tuple[Any, Any, Any, Any]:
     """x, y, area (input pixels) and whether there is a position, of all output pixels."""
-    down = dense_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
-    along = dense_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
+    down, along = (dense_weights(grid, axis, np.arange(shape[axis])) for axis in (0, 1))
     lost = missing(grid)
     left, right = put(xp, down, like), put(xp, np.ascontiguousarray(along.T), like)
     planes = [
-        left @ put(xp, np.where(lost, 0.0, nodes), like) @ right for nodes in (grid.x, grid.y, node_area(grid))
+        left @ put(xp, np.where(lost, 0.0, nodes), like) @ right
+        for nodes in (grid.x, grid.y, node_area(grid))
     ]
     used_left = put(xp, (down != 0).astype(np.float64), like)
     used_right = put(xp, np.ascontiguousarray((along != 0).T).astype(np.float64), like)
@@ -54,7 +54,13 @@ def _axis(place: Any, widen: float, xp: Any) -> tuple[Any, list[Any]]:
 
 
 def resample(
-    planes: Any, grid: CoordinateGrid, shape: tuple[int, int], flux: bool, widen: float, tolerance: float, xp: Any
+    planes: Any,
+    grid: CoordinateGrid,
+    shape: tuple[int, int],
+    flux: bool,
+    widen: float,
+    tolerance: float,
+    xp: Any,
 ) -> tuple[Any, Any, Any, Any, float, float]:
     """Image, variance, mask, coverage and the two sums of the noise; see `skytrawl.kernels.resample.resample`.
 
@@ -106,12 +112,24 @@ def resample(
             spread = spread + w * w * xp.reshape(xp.take(spreads, index), shape)
             squares = squares + w * w
     return _finish(
-        (value, spread, squares, kept, lost, outside), (bad_bits, good_bits), area, inside, flux, tolerance, xp
+        (value, spread, squares, kept, lost, outside),
+        (bad_bits, good_bits),
+        area,
+        inside,
+        flux,
+        tolerance,
+        xp,
     )
 
 
 def _finish(
-    sums: tuple[Any, ...], bits: tuple[Any, Any], area: Any, inside: Any, flux: bool, tolerance: float, xp: Any
+    sums: tuple[Any, ...],
+    bits: tuple[Any, Any],
+    area: Any,
+    inside: Any,
+    flux: bool,
+    tolerance: float,
+    xp: Any,
 ) -> tuple[Any, Any, Any, Any, float, float]:
     """Scale up what lost weight, and say so in the mask."""
     value, spread, squares, kept, lost, outside = sums
@@ -135,4 +153,11 @@ def _finish(
     variance = xp.where(covered, spread / (kept * kept) * gain * gain, nan)
     areas = xp.sum(xp.where(covered, area, zero))
     noise = xp.sum(xp.where(covered, area * area * squares / (kept * kept), zero))
-    return xp.astype(image, xp.float32), xp.astype(variance, xp.float32), mask, covered, float(areas), float(noise)
+    return (
+        xp.astype(image, xp.float32),
+        xp.astype(variance, xp.float32),
+        mask,
+        covered,
+        float(areas),
+        float(noise),
+    )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skytrawl.kernels import flags
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.resample.lanczos import EDGE, ENOUGH, NEGLIGIBLE, RADIUS, TABLE, weight_table
-from skytrawl.kernels.resample.spline import cubic_weights, node_area
+from skytrawl.kernels.resample.spline import axis_weights, node_area
 from skytrawl.kernels.resample.types import CoordinateGrid
 
 UNUSABLE = np.uint16(flags.UNUSABLE)
@@ -41,7 +41,12 @@ def _windows(bits, along, near):  # type: ignore[no-untyped-def]
     for i in range(ny):
         for j in range(nx - 5):
             along[i, j] = (
-                bits[i, j] | bits[i, j + 1] | bits[i, j + 2] | bits[i, j + 3] | bits[i, j + 4] | bits[i, j + 5]
+                bits[i, j]
+                | bits[i, j + 1]
+                | bits[i, j + 2]
+                | bits[i, j + 3]
+                | bits[i, j + 4]
+                | bits[i, j + 5]
             )
     for i in range(ny - 5):
         for j in range(nx - 5):
@@ -179,9 +184,7 @@ def _resample(  # type: ignore[no-untyped-def]
             gain = area if flux else 1.0
             if widen > 1.0:
                 p, q = _wide_taps(x, widen, wide_x), _wide_taps(y, widen, wide_y)
-                value, spread, bit, squares = _careful(
-                    image, variance, bits, p, q, wide_x, wide_y, tolerance
-                )
+                value, spread, bit, squares = _careful(image, variance, bits, p, q, wide_x, wide_y, tolerance)
             else:
                 p, q = _taps(x, table, wx), _taps(y, table, wy)
                 inside = p >= 0 and q >= 0 and p + 6 <= nx and q + 6 <= ny
@@ -211,8 +214,8 @@ def resample(
     near = np.zeros(mask.shape if dirty else (1, 1), np.uint16)
     if dirty:
         _windows(bits, np.zeros_like(bits), near)
-    first_y, weights_y = cubic_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
-    first_x, weights_x = cubic_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
+    first_y, weights_y = axis_weights(grid, 0, np.arange(shape[0]))
+    first_x, weights_x = axis_weights(grid, 1, np.arange(shape[1]))
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     coverage = np.zeros(shape, np.bool_)
     areas, noise = _resample(

@@ -4,6 +4,8 @@ Local cubics rather than one spline through all nodes: a node without a position
 only, and a kink of a distortion table does not ring.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,16 +13,20 @@ from skytrawl.kernels.resample.types import CoordinateGrid
 
 
 def cubic_weights(
-    n: int, n_nodes: int, origin: float, step: float
+    pixels: NDArray[Any], n_nodes: int, origin: float, step: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """First node and Lagrange weights of the cubics at pixels 0 to n - 1 along an axis.
+    """First node and Lagrange weights of the cubics at output pixels along an axis.
+
+    Parameters
+    ----------
+    pixels : float64[n]
 
     Returns
     -------
     first : int64[n]
     weights : float64[n, 4]
     """
-    place = (np.arange(n) - origin) / step
+    place = (pixels - origin) / step
     first = np.clip(np.floor(place).astype(np.int64) - 1, 0, n_nodes - 4)
     t = place - first
     a, b, c, d = t, t - 1, t - 2, t - 3
@@ -28,20 +34,28 @@ def cubic_weights(
     return first, weights
 
 
-def positions(grid: CoordinateGrid, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Input positions of all output pixels.
+def axis_weights(
+    grid: CoordinateGrid, axis: int, pixels: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`cubic_weights` of a grid along axis 0 (y) or 1 (x)."""
+    return cubic_weights(pixels, grid.x.shape[axis], grid.origin[axis], grid.step[axis])
+
+
+def positions(
+    grid: CoordinateGrid, rows: NDArray[Any], columns: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Input positions at output rows and columns, which need not be whole.
 
     Parameters
     ----------
     grid : CoordinateGrid
-    shape : (ny, nx) of the output
+    rows, columns : float64[ny], float64[nx], output pixels
 
     Returns
     -------
     x, y : float64[ny, nx], input pixels; NaN where there is none
     """
-    down = dense_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
-    along = dense_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
+    down, along = dense_weights(grid, 0, rows), dense_weights(grid, 1, columns)
     lost = missing(grid)
     gone = (down != 0).astype(float) @ lost @ (along != 0).T.astype(float) > 0
     x, y = (down @ np.where(lost, 0.0, nodes) @ along.T for nodes in (grid.x, grid.y))
@@ -49,10 +63,10 @@ def positions(grid: CoordinateGrid, shape: tuple[int, int]) -> tuple[NDArray[np.
     return x, y
 
 
-def dense_weights(n: int, n_nodes: int, origin: float, step: float) -> NDArray[np.float64]:
-    """The weights of `cubic_weights` as a matrix [n, n_nodes]; weights of nodes in use are not zero."""
-    first, weights = cubic_weights(n, n_nodes, origin, step)
-    dense = np.zeros((n, n_nodes))
+def dense_weights(grid: CoordinateGrid, axis: int, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """The weights of `axis_weights` as a matrix [n, n_nodes]; those of nodes in use are not zero."""
+    first, weights = axis_weights(grid, axis, pixels)
+    dense = np.zeros((len(pixels), grid.x.shape[axis]))
     # A weight that is 0 on a node must still tell that the node is in use.
     weights = np.where(weights == 0, 1e-300, weights)
     np.put_along_axis(dense, first[:, None] + np.arange(4), weights, axis=1)
@@ -102,10 +116,9 @@ def input_rows(grid: CoordinateGrid, shape: tuple[int, int], shape_in: tuple[int
     The positions at all output pixels of the grid's rows are bounded by their nodes with a margin for the
     kernel and the curvature of the cubics; (0, 0) if there are none.
     """
-    first, _ = cubic_weights(shape[0], grid.x.shape[0], grid.origin[0], grid.step[0])
-    rows = slice(int(first.min()), int(first.max()) + 4)
-    along, _ = cubic_weights(shape[1], grid.x.shape[1], grid.origin[1], grid.step[1])
-    nodes = grid.y[rows, int(along.min()) : int(along.max()) + 4]
+    ends = [axis_weights(grid, axis, np.array([0, shape[axis] - 1]))[0] for axis in (0, 1)]
+    rows, columns = (slice(int(first[0]), int(first[1]) + 4) for first in ends)
+    nodes = grid.y[rows, columns]
     nodes = nodes[np.isfinite(nodes)]
     if not len(nodes):
         return 0, 0
