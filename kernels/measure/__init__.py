@@ -2,6 +2,7 @@
 
 from skytrawl.kernels.measure.background import background
 from skytrawl.kernels.measure.image import measure
+from skytrawl.kernels.measure.match import match
 from skytrawl.kernels.measure.types import Background, Match, Measured, Stars
 
-__all__ = ["Background", "Match", "Measured", "Stars", "background", "measure"]
+__all__ = ["Background", "Match", "Measured", "Stars", "background", "match", "measure"]
