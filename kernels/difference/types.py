@@ -59,9 +59,10 @@ class Prepared:
 class Filters:
     """What two PSFs, noises and zero points make of a subtraction, in Fourier space and as numbers.
 
-    With a = Fr Pr / sqrt(den), b = Fn Pn / sqrt(den), root = sqrt(den), den = sn^2 Fr^2 |Pr|^2 + sr^2 Fn^2
-    |Pn|^2: D = a N - b R, kn = conj(b) |a|^2 root, kr = conj(a) |b|^2 root (Zackay, Ofek & Gal-Yam 2016,
-    eqs. 12, 13 and 27 to 31).
+    With den = sn^2 Fr^2 |Pr|^2 + sr^2 Fn^2 |Pn|^2 and F = Fn Fr / sqrt(sn^2 Fr^2 + sr^2 Fn^2):
+    a = Fr Pr / (F sqrt(den)), b = Fn Pn / (F sqrt(den)), root = F^3 sqrt(den). Then D / F = a N - b R is the
+    difference in units of flux, kn = conj(b) |a|^2 root and kr = conj(a) |b|^2 root are the kernels of the
+    score S = kn N - kr R = conj(a b) root D / F (Zackay, Ofek & Gal-Yam 2016, eqs. 12 to 17 and 27 to 31).
 
     Attributes
     ----------
@@ -73,6 +74,8 @@ class Filters:
     blank_variance : float[...], variance of the score where the sky is empty
     self_n, self_r : float[...]
         Variance per score that a source of one image adds where it stands (0 without a gain).
+    self_noise : float[...]
+        Slope of the variance over the score that noise gives, where both come from the same counts.
     slope : float[..., 2], variance of the x and y gradient of (S_N + S_R) / 2 on empty sky
     """
 
@@ -86,6 +89,7 @@ class Filters:
     blank_variance: Array
     self_n: Array
     self_r: Array
+    self_noise: Array
     slope: Array
 
 
@@ -95,8 +99,8 @@ class Difference:
 
     Attributes
     ----------
-    d : float[..., ny, nx]
-        The difference, with white noise.
+    d : float[..., ny, nx], units of flux of the zero points
+        The difference. The noise of the empty sky in it is white, and a source of flux f is f times `psf_d`.
     psf_d : float[..., p, p], its PSF
     score : float[..., ny, nx]
         S, the matched filter of a new source.
