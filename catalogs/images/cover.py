@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from skytrawl.catalogs.images.wcs import footprint, pixel_scale, pixel_to_sky, sky_to_pixel
 from skytrawl.catalogs.sky import healpix_of
 from skytrawl.errors import IngestError
 
@@ -44,51 +45,41 @@ class Place:
     cover: np.ndarray
 
 
-def is_celestial(wcs: Any) -> bool:
-    """Whether the axes are positions on the sky of the stars: equatorial, galactic or ecliptic."""
-    kinds = {str(name)[:4].rstrip("-").upper() for name in wcs.wcs.ctype}
-    return bool(wcs.has_celestial) and bool(kinds & {"RA", "DEC", "GLON", "GLAT", "ELON", "ELAT"})
-
-
 def place_of(wcs: Any, shape: tuple[int, int]) -> Place:
     """Place of an image of this shape.
 
     Raises
     ------
+    ImageError
+        If the WCS has no frame of the stars.
     IngestError
         If positions are not finite, do not lead back to their pixels, or the pixels have a size that no
         camera has: the WCS is wrong.
     """
     ny, nx = shape
     x, y = _outline(nx, ny)
-    points = np.stack([np.append(x, [(nx - 1) / 2, nx / 2]), np.append(y, [(ny - 1) / 2, (ny - 1) / 2])])
-    points = np.append(points, [[(nx - 1) / 2], [ny / 2]], axis=1)
-    try:
-        ra, dec = _sky(wcs, points[0], points[1])
-        back = np.stack(wcs.world_to_pixel_values(*wcs.pixel_to_world_values(*points)))
-    except Exception as error:
-        raise IngestError(f"the WCS cannot be used: {type(error).__name__}: {_one_line(error)}") from error
+    x, y = np.append(x, (nx - 1) / 2), np.append(y, (ny - 1) / 2)
+    ra, dec = pixel_to_sky(wcs, x, y)
     if not (np.isfinite(ra).all() and np.isfinite(dec).all()):
         raise IngestError("the WCS gives no position for parts of the image: solve the astrometry anew")
-    worst = float(np.abs(back - points).max())
-    if not worst < _WORST_ROUND_TRIP:
-        raise IngestError(
-            f"the WCS is wrong: positions on the sky lead back to pixels {worst:.3g} px away (its distortion "
-            "is not valid on this image): solve the astrometry anew"
-        )
-    scale = _pixel_scale(ra[-3:], dec[-3:])
+    scale = pixel_scale(wcs, shape)
     if not _SCALES[0] < scale < _SCALES[1]:
         raise IngestError(f"the WCS is wrong: a pixel of {scale:.3g} arcsec; look at CD, PC, CDELT and CUNIT")
-    outline = slice(0, 4 * _EDGE_POINTS)
-    corners = np.stack([ra[outline][::_EDGE_POINTS], dec[outline][::_EDGE_POINTS]], axis=1)
-    centre_ra, centre_dec = float(ra[-3]), float(dec[-3])
+    back = sky_to_pixel(wcs, ra, dec)
+    away = np.nan_to_num(np.hypot(back[0] - x, back[1] - y), nan=np.inf)
+    if away.max() > _WORST_ROUND_TRIP:
+        raise IngestError(
+            f"the WCS is wrong: positions on the sky lead back to pixels {away.max():.3g} px away (its "
+            "distortion is not valid on this image): solve the astrometry anew"
+        )
+    centre_ra, centre_dec = float(ra[-1]), float(dec[-1])
     return Place(
         ra=centre_ra,
         dec=centre_dec,
-        corners=corners,
+        corners=footprint(wcs, shape),
         pixel_scale=scale,
         healpix=int(healpix_of(np.array([centre_ra]), np.array([centre_dec]))[0]),
-        cover=cells(ra[outline], dec[outline]),
+        cover=cells(ra[:-1], dec[:-1]),
     )
 
 
@@ -133,21 +124,3 @@ def _outline(nx: int, ny: int) -> tuple[np.ndarray, np.ndarray]:
     x = np.concatenate([low + nx * step, right * ones, right - nx * step, zeros])
     y = np.concatenate([zeros, low + ny * step, top * ones, top - ny * step])
     return x, y
-
-
-def _sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ICRS degrees of pixels."""
-    where = wcs.pixel_to_world(x, y).icrs
-    return np.asarray(where.ra.deg, np.float64), np.asarray(where.dec.deg, np.float64)
-
-
-def _pixel_scale(ra: np.ndarray, dec: np.ndarray) -> float:
-    """From the centre and points half a pixel away along x and y."""
-    lon, lat = np.radians(ra), np.radians(dec)
-    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    area = np.linalg.norm(np.cross(vectors[1] - vectors[0], vectors[2] - vectors[0]))
-    return math.degrees(math.sqrt(4 * float(area))) * 3600
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -19,9 +19,9 @@ from skytrawl.catalogs.images.companions import Companions, to_flags, to_varianc
 from skytrawl.catalogs.images.fits import FitsFile, Unit, label, open_fits
 from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.headers import HeaderMap, load_header_map
-from skytrawl.catalogs.images.wcs import wcs_of
+from skytrawl.catalogs.images.wcs import require_sky, wcs_of
 from skytrawl.catalogs.sidecars import separation
-from skytrawl.errors import IngestError, ParameterError, SkytrawlError
+from skytrawl.errors import ImageError, IngestError, ParameterError, SkytrawlError
 from skytrawl.kernels import flags
 
 # Grows when the same file would give other values than before.
@@ -138,6 +138,13 @@ def scan(
         yield Fault(str(path), str(error))
 
 
+def wcs_of_frame(frame: Frame) -> Any:
+    """World coordinates (astropy) of a frame with attribute ``cards``, distortion tables included."""
+    texts = frame.attrs.get("wcs_tables", [])
+    tables = [(text, frame.arrays[f"wcs_table_{number}"]) for number, text in enumerate(texts)]
+    return wcs_of(frame.attrs["cards"], tables)
+
+
 def images_of(file: FitsFile, found: HeaderMap) -> list[Unit]:
     """The units of a file that are exposures by the header map.
 
@@ -203,7 +210,9 @@ def _frame(
     if found.stretch == "asinh":
         image = unstretched(image, cards)
     mask, mask_from = _mask(image, unit, cards, found, beside)
-    place, position_notes = _place(header, image.shape, cards, found, options)
+    tables = _tables(file, header)
+    wcs = wcs_of(header.tostring(), tables)
+    place, position_notes = _place(wcs, image.shape, cards, found, options)
     mjd, exptime, time_notes = times.mid_exposure(cards, dict(found.keys), found.time_scale)
     flux, flux_notes = columns.flux_of(cards, found, exptime)
     noise = columns.noise_of(cards, found, exptime)
@@ -223,6 +232,9 @@ def _frame(
         "variance_from": variance_from,
         "companions": {str(path): other.sha256 for path, other in beside.opened.items()},
     }
+    if tables:
+        attrs["wcs_tables"] = [text for text, _ in tables]
+        arrays |= {f"wcs_table_{number}": values for number, (_, values) in enumerate(tables)}
     fwhm = columns.fwhm_of(cards, found, place.pixel_scale if place else math.nan)
     model = beside.psf(unit, cards)
     if model:
@@ -279,23 +291,14 @@ def _mask(
 
 
 def _place(
-    header: Any, shape: tuple[int, ...], cards: Cards, found: HeaderMap, options: ReadOptions
+    wcs: Any, shape: tuple[int, ...], cards: Cards, found: HeaderMap, options: ReadOptions
 ) -> tuple[cover.Place | None, list[str]]:
-    required = options.positions == "required"
     try:
-        wcs = wcs_of(header.tostring())
-    except Exception as error:
-        raise IngestError(f"the WCS cannot be used: {' '.join(str(error).split())[:300]}") from error
-    if not cover.is_celestial(wcs):
-        kinds = [kind for kind in wcs.wcs.ctype if kind]
-        reason = (
-            f"no position on the sky: the WCS has axes {', '.join(kinds)}"
-            if kinds
-            else "no WCS: CTYPE is missing"
-        )
-        if required:
-            raise IngestError(f"{reason}; solve the astrometry first, or let positions be optional")
-        return None, [reason]
+        require_sky(wcs)
+    except ImageError as error:
+        if options.positions == "required":
+            raise
+        return None, [str(error)]
     place = cover.place_of(wcs, (shape[0], shape[1]))
     ra = cover.parse_angle(cards.text(found.keys.get("pointing_ra", ())), hours=True)
     dec = cover.parse_angle(cards.text(found.keys.get("pointing_dec", ())), hours=False)
@@ -307,6 +310,14 @@ def _place(
                 f"{ra:.4f} {dec:+.4f}, and the field of view ends at {found.pointing_radius}"
             )
     return place, []
+
+
+def _tables(file: FitsFile, header: Any) -> list[tuple[str, np.ndarray]]:
+    """Extensions with the distortion tables of a header, as their cards and values."""
+    if not any(key in header for key in ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2")):
+        return []
+    units = [unit for unit in file.units if unit.name in ("WCSDVARR", "D2IMARR") and unit.is_image]
+    return [(file.header(unit).tostring(), file.image(unit)) for unit in units]
 
 
 def _variance(

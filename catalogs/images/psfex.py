@@ -63,8 +63,11 @@ def _rows(unit: Any) -> list[tuple[str, Callable[[str], Any], Any]]:
     if "PSF_MASK" not in columns:
         return []
     samples = unit.data[columns["PSF_MASK"]]
-    if "POLNAXIS" in unit.header:
-        return [(unit.name, unit.header.__getitem__, samples[0])]
+    if "POLNAXIS" in unit.header or "POLNAME1" in unit.header:
+        # Copies that the Legacy Surveys made of the program's files lack these; the rest tells them.
+        held = {"POLNAXIS": sum(f"POLNAME{axis}" in unit.header for axis in range(1, 10))}
+        held |= {f"PSFAXIS{axis}": size for axis, size in enumerate(samples.shape[:0:-1], 1)}
+        return [(unit.name, {**held, **unit.header}.__getitem__, samples[0])]
 
     def row(index: int) -> tuple[str, Callable[[str], Any], Any]:
         def value(key: str) -> Any:
