@@ -12,7 +12,7 @@ _SHIFT = np.float64(2.0**-24)
 @njit()
 def dither(index: Any, seed: Any) -> Any:
     """Dither of a pixel: float64 in [-1/2, 1/2)."""
-    h = np.uint32(index) ^ seed
+    h = np.uint32(index & 0xFFFFFFFF) ^ seed
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
     h = np.uint32(h ^ (h >> np.uint32(16)))

@@ -11,28 +11,36 @@ from numpy.typing import NDArray
 _LOW = 0xFFFFFFFF
 
 
-def dither(shape: tuple[int, int], seed: int, first: tuple[int, int], width: int, xp: Any = np) -> Any:
+def dither(
+    shape: tuple[int, int], seed: int, first: tuple[int, int], width: int, xp: Any = np, device: Any = None
+) -> Any:
     """Dither of a rectangle of a plane: float64 in [-1/2, 1/2), multiples of 2**-24.
 
     Products may wrap around in int64; their low 32 bits are right nevertheless.
     """
-    rows = xp.arange(first[0], first[0] + shape[0], dtype=xp.int64)
-    columns = xp.arange(first[1], first[1] + shape[1], dtype=xp.int64)
+    where = {} if xp is np else {"device": device}
+    rows = xp.arange(first[0], first[0] + shape[0], dtype=xp.int64, **where)
+    columns = xp.arange(first[1], first[1] + shape[1], dtype=xp.int64, **where)
     h = (rows[:, None] * width + columns[None, :]) & _LOW
     h = h ^ seed
     h = ((h ^ (h >> 16)) * 0x85EBCA6B) & _LOW
     h = ((h ^ (h >> 13)) * 0xC2B2AE35) & _LOW
     h = h ^ (h >> 16)
-    return xp.astype(h >> 8, xp.float64) * 2.0**-24 - 0.5
+    return _cast(h >> 8, xp.float64, xp) * 2.0**-24 - 0.5
+
+
+def _cast(array: Any, dtype: Any, xp: Any) -> Any:
+    # NumPy has no astype of the standard before 2.1.
+    return array.astype(dtype) if xp is np else xp.astype(array, dtype)
 
 
 def quantise(image: Any, step: float, zero: float, seed: int, dtype: Any, xp: Any = np) -> Any:
     """As `skytrawl.kernels.quantise.quantise`."""
     rows, columns = image.shape
-    noise_free = xp.astype(image, xp.float64)
-    steps = (noise_free - zero) / step + dither((rows, columns), seed, (0, 0), columns, xp) + 0.5
+    offset = dither((rows, columns), seed, (0, 0), columns, xp, getattr(image, "device", None))
+    steps = (_cast(image, xp.float64, xp) - zero) / step + offset + 0.5
     missing = xp.isnan(steps)
-    numbers = xp.astype(xp.floor(xp.where(missing, xp.zeros_like(steps), steps)), dtype)
+    numbers = _cast(xp.floor(xp.where(missing, xp.zeros_like(steps), steps)), dtype, xp)
     return xp.where(missing, xp.full_like(numbers, int(xp.iinfo(dtype).min)), numbers)
 
 
@@ -49,8 +57,8 @@ def dequantise(
 ) -> Any:
     """As `skytrawl.kernels.quantise.dequantise`."""
     rows, columns = numbers.shape
-    offset = dither((rows, columns), seed, first, width or columns, xp)
-    values = xp.astype((xp.astype(numbers, xp.float64) - offset) * step + zero, dtype)
+    offset = dither((rows, columns), seed, first, width or columns, xp, getattr(numbers, "device", None))
+    values = _cast((_cast(numbers, xp.float64, xp) - offset) * step + zero, dtype, xp)
     missing = numbers == int(xp.iinfo(numbers.dtype).min)
     return xp.where(missing, xp.full_like(values, float("nan")), values)
 
