@@ -27,6 +27,13 @@ class Launcher(Protocol):
         """Launch a kernel of the source; the arguments are device arrays and NumPy scalars."""
 
 
+def device_namespace() -> Any:  # pragma: no cover - needs a CUDA device
+    """CuPy, the array namespace of the current CUDA device."""
+    import cupy
+
+    return cupy
+
+
 class CupyLauncher:  # pragma: no cover - needs a CUDA device; the tests marked gpu run it
     """The current CUDA device, through CuPy, with the kernels of one source.
 

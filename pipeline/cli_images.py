@@ -45,6 +45,12 @@ FAILED_IMAGES = 3
 @click.option("--allow-missing", is_flag=True, help="Take images whose mask or weight file is missing.")
 @click.option("--cosmic-rays", is_flag=True, help="Look for cosmic rays in images without a mask.")
 @click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Measure sky, stars and PSF, which references and difference images need.",
+)
+@click.option(
     "--quantise",
     multiple=True,
     metavar="PLANE=STEP",

@@ -46,6 +46,8 @@ class ReadOptions:
         Take images whose mask or weight file, which the survey delivers, is not there.
     cosmic_rays : bool
         Look for cosmic rays in images without a mask.
+    measure : bool
+        Measure sky, stars and PSF, see :func:`skytrawl.catalogs.images.measured.measure_frame`.
     """
 
     keys: Mapping[str, str | float] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class ReadOptions:
     positions: str = "required"
     allow_missing: bool = False
     cosmic_rays: bool = False
+    measure: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (("checksums", ("refuse", "note")), ("positions", ("required", "optional"))):

@@ -20,6 +20,7 @@ from typing import Any
 
 from skytrawl.catalogs.images.exposure import Fault, ReadOptions, fingerprint_of, scan, stem_of
 from skytrawl.catalogs.images.headers import HeaderMap, load_header_map
+from skytrawl.catalogs.images.measured import measure_frame
 from skytrawl.catalogs.images.store import FrameStore
 from skytrawl.errors import IngestError, ParameterError
 from skytrawl.intake.pool import open_pool
@@ -115,6 +116,7 @@ def ingest_images(
     positions: str = "required",
     allow_missing: bool = False,
     cosmic_rays: bool = False,
+    measure: bool = True,
     quantise: Mapping[str, float] | None = None,
     on_bad: str = "quarantine",
     replace: bool = False,
@@ -142,6 +144,8 @@ def ingest_images(
         Take images whose mask or weight file is missing, where the survey delivers one.
     cosmic_rays : bool
         Look for cosmic rays in images that have no mask.
+    measure : bool
+        Measure sky, stars and PSF of each image, which references and difference images need.
     quantise : dict of str to float, optional
         Store these planes as integers with a step of so many sigma, such as ``{"image": 0.25}``. By default
         nothing is lost.
@@ -169,7 +173,7 @@ def ingest_images(
     if on_bad not in ("quarantine", "raise"):
         raise ParameterError(f"on_bad={on_bad!r}: take quarantine or raise")
     started = time.monotonic()
-    options = ReadOptions(dict(keys or {}), checksums, positions, allow_missing, cosmic_rays)
+    options = ReadOptions(dict(keys or {}), checksums, positions, allow_missing, cosmic_rays, measure)
     found = load_header_map(survey)
     parameters = fingerprint_of(found.with_keys(options.keys), options)
     files, passed_over = list_files(sources, found)
@@ -306,6 +310,8 @@ def _take(
             fault = f"frame {item.id} is in the store, made {why}: let frames be replaced, or rename the file"
             done.faults.append((file, fault))
             continue
+        if options.measure:
+            measure_frame(item)
         store.write(item, quantise={name: step for name, step in quantise.items() if name in item.arrays})
         done.written.append(item.id)
         done.notes += item.attrs["notes"]

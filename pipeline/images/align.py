@@ -1,0 +1,99 @@
+"""A reference on the pixels of an exposure, with its stars measured there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skytrawl.catalogs.images.wcs_grid import coordinate_grid
+from skytrawl.errors import ImageError
+from skytrawl.kernels import flags
+
+if TYPE_CHECKING:
+    from skytrawl.catalogs.images.measured import Exposure
+    from skytrawl.kernels.measure import Match, Measured
+    from skytrawl.kernels.resample import Planes
+
+# Less of the exposure than this has a reference: nothing could be said about it.
+LEAST_OVERLAP = 0.01
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A reference resampled onto an exposure.
+
+    Attributes
+    ----------
+    planes : Planes
+        Image units of the reference; unusable pixels are 0 with variance 1 and carry bits.
+    measured : Measured
+        PSF, stars and sky on these pixels.
+    match : Match
+        Its scale and shift against the exposure, after the images were laid upon each other.
+    noise_correlation : float
+    overlap : float
+        Part of the exposure that it covers.
+    moved : tuple of float
+        Shift (x, y) by which the positions of the two headers disagreed, pixels.
+    """
+
+    planes: Planes
+    measured: Measured
+    match: Match
+    noise_correlation: float
+    overlap: float
+    moved: tuple[float, float]
+
+
+def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Aligned:
+    """Resample a reference onto an exposure; the shift that its stars show against the WCS is taken out.
+
+    Parameters
+    ----------
+    science, reference : Exposure
+    radius : float, pixels
+        Stars are the same if they lie so near.
+
+    Raises
+    ------
+    ImageError
+        If they do not overlap, or too few stars are in both to tell scale and shift.
+    """
+    from dataclasses import replace
+
+    from skytrawl.kernels.measure import match, measure
+
+    shape = science.planes.image.shape
+    grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
+    moved = (0.0, 0.0)
+    for _ in range(2):
+        planes, coverage, correlation = _onto(reference, grid, shape)
+        overlap = float(coverage.mean())
+        if overlap < LEAST_OVERLAP:
+            raise ImageError(
+                f"{reference.id} covers {100 * overlap:.1f} % of {science.id}: the images do not overlap"
+            )
+        bad = (planes.mask & flags.UNUSABLE) != 0
+        found = measure(planes.image, bad, variance=planes.variance)
+        both = match(science.stars, found.stars, radius=radius)
+        # Below a twentieth of a pixel the noise term takes the shift; above it is worth a second round.
+        if np.hypot(both.dx, both.dy) < 0.02:
+            break
+        dx, dy = both.dx, both.dy
+        # Reference minus science: a pixel (x, y) of the exposure shows what the reference has at + (dx, dy).
+        grid = replace(grid, origin=(grid.origin[0] - dy, grid.origin[1] - dx))
+        moved = (moved[0] + dx, moved[1] + dy)
+    return Aligned(planes, found, both, correlation, overlap, moved)
+
+
+def _onto(reference: Exposure, grid: object, shape: tuple[int, int]) -> tuple[Planes, np.ndarray, float]:
+    from skytrawl.kernels.resample import Planes, resample
+
+    found = resample(reference.planes, grid, shape)
+    usable = found.coverage & ((found.mask & flags.UNUSABLE) == 0)
+    mask = np.where(usable, found.mask, found.mask | flags.REFERENCE).astype(flags.DTYPE)
+    image = np.where(usable, found.image, np.float32(0))
+    variance = np.where(usable & (found.variance > 0), found.variance, np.float32(1))
+    return Planes(image, variance, mask), usable, found.noise_correlation

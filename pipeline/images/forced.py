@@ -1,0 +1,164 @@
+"""Job forced-photometry: PSF fluxes at given positions on every difference image, detected or not.
+
+The fluxes become light curves in an archive of their own, which the jobs over light curves take as any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skytrawl.errors import ImageError, ParameterError
+from skytrawl.frames.job import FrameJob, Unit
+from skytrawl.images.detect import units
+from skytrawl.job import Prepared
+from skytrawl.params import option
+
+if TYPE_CHECKING:
+    from skytrawl.catalogs.images.frame import Frame
+    from skytrawl.catalogs.images.store import FrameStore
+
+_PLANES = ("flux", "flux_error", "mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Parameters of forced-photometry."""
+
+    positions: Path = field(
+        metadata={
+            "help": "table with ra, dec [deg] and perhaps object (CSV, Parquet, ...), or a run of detect"
+        }
+    )
+    light_curves: Path = field(metadata={"help": "archive of light curves to make, or to append to"})
+    photometry: str = option(
+        "difference",
+        "difference: signed, about the reference; total: the flux of the reference is added",
+        "",
+        ("difference", "total"),
+    )
+    poor: bool = option(False, "measure on difference images with the verdict poor as well")
+
+
+def prepare(parameters: Parameters, store: FrameStore) -> Prepared:
+    """Read the positions."""
+    from skytrawl.catalogs.images.positions import read_positions
+
+    names, ra, dec = read_positions(parameters.positions)
+    if not len(names):
+        raise ParameterError(f"{parameters.positions} holds no position")
+    payload = {"names": names, "ra": ra, "dec": dec}
+    from skytrawl.params import content_fingerprint
+
+    # Where the light curves go does not change a number.
+    return Prepared(payload, {"positions": content_fingerprint(payload), "light_curves": "archive"})
+
+
+def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepared, backend: str) -> Frame:
+    """Fluxes at the positions that lie on one difference image.
+
+    Raises
+    ------
+    ImageError
+        If the difference image cannot be used, or no zero point makes its fluxes comparable.
+    """
+    from skytrawl.catalogs.images.frame import Frame
+    from skytrawl.catalogs.images.wcs import sky_to_pixel, wcs_of
+    from skytrawl.kernels import flags
+    from skytrawl.kernels.detect.forced import forced
+
+    row = store.record(unit.id)["row"]
+    if row["verdict"] == "refused" or (row["verdict"] == "poor" and not parameters.poor):
+        raise ImageError(f"the difference image is {row['verdict']}: {row['reason']}")
+    njy = float(row.get("njy_per_unit") or np.nan)
+    if not np.isfinite(njy):
+        raise ImageError("no zero point: give the exposures one at ingest to get light curves in nJy")
+    total = parameters.photometry == "total"
+    extra = ("reference", "reference_psf_basis", "reference_psf_frame") if total else ()
+    frame = store.read(unit.id, (*_PLANES, *extra))
+    planes = frame.arrays
+    shape = planes["flux"].shape
+    wcs = wcs_of(frame.attrs["cards"])
+    near = _near(prepared.payload, row, shape)
+    x, y = sky_to_pixel(wcs, prepared.payload["ra"][near], prepared.payload["dec"][near])
+    inside = (x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5)
+    x, y, number = x[inside], y[inside], near[inside]
+    found = forced(planes["flux"], planes["flux_error"], planes["mask"], x, y)
+    columns = {
+        "position": number,
+        "x": x,
+        "y": y,
+        "flux": np.asarray(found["flux"], np.float64) * njy,
+        "flux_error": np.asarray(found["flux_error"], np.float64) * njy,
+        "flags": np.asarray(found["flags"]),
+    }
+    if total:
+        columns["reference_flux"] = _reference_flux(planes, frame.row, x, y) * njy
+    columns["usable"] = (
+        np.isfinite(columns["flux"])
+        & (columns["flux_error"] > 0)
+        & ((columns["flags"] & flags.UNUSABLE) == 0)
+    )
+    kept = {name: frame.row[name] for name in ("band", "mjd", "survey")}
+    dims = dict.fromkeys(columns, ("position",))
+    counts = {"n_positions": len(x), "n_usable": int(columns["usable"].sum())}
+    return Frame(unit.id, columns, {}, {**kept, **counts}, dims)
+
+
+def _near(payload: dict[str, Any], row: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Positions that may lie on an image: within its diagonal of its centre."""
+    from skytrawl.catalogs.images.wcs_sky import vectors
+
+    centre = vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
+    points = vectors(payload["ra"], payload["dec"])
+    reach = np.radians(np.hypot(*shape) * row["pixel_scale"] / 3600)
+    return np.flatnonzero(points @ centre >= np.cos(min(reach, np.pi)))
+
+
+def _reference_flux(
+    planes: dict[str, np.ndarray], row: dict[str, Any], x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """PSF flux of the reference at positions, image units of the exposure."""
+    from scipy.signal import fftconvolve
+
+    from skytrawl.kernels.detect.forced import forced
+    from skytrawl.kernels.psf import PsfModel
+
+    image = planes["reference"]
+    ny, nx = image.shape
+    model = PsfModel.from_arrays({name: planes[f"reference_psf_{name}"] for name in ("basis", "frame")})
+    psf = model.at((nx - 1) / 2, (ny - 1) / 2).astype(np.float64)
+    flux = fftconvolve(np.nan_to_num(image).astype(np.float64), psf[::-1, ::-1], mode="same")
+    flux = (flux / np.square(psf).sum()).astype(np.float32)
+    found = forced(flux, np.ones_like(flux), planes["mask"], x, y)
+    return np.asarray(found["flux"], np.float64)
+
+
+def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: FrameStore) -> None:
+    """Write the light curves of all positions into their archive."""
+    from skytrawl.images.light_curves import write_light_curves
+
+    write_light_curves(out, parameters.light_curves, prepared.payload, parameters.photometry)
+
+
+def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
+    """Bytes: three planes, more in double precision for the flux of the reference."""
+    return (60 if parameters.photometry == "total" else 20) * pixels + 64 * len(prepared.payload["ra"])
+
+
+JOB = FrameJob(
+    name="forced-photometry",
+    summary="PSF fluxes at given positions on all difference images, as an archive of light curves",
+    parameters=Parameters,
+    over=("differences",),
+    gives="forced photometry",
+    units=units,
+    make=make,
+    memory=memory,
+    prepare=prepare,
+    close=close,
+    planes=0,
+)
