@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skytrawl.catalogs.images.wcs import sky_to_pixel, wcs_of
 from skytrawl.catalogs.simulate_images.sky import TYPE, Columns, Sky, offset
 from skytrawl.catalogs.simulate_images.surveys import NJY, ImageModel
-from skytrawl.catalogs.simulate_images.wcs import jacobians, to_pixels, wcs_of
+from skytrawl.catalogs.simulate_images.wcs import jacobians
 from skytrawl.kernels import flags
 from skytrawl.kernels.render.detector import cosmic_rays, expose
 from skytrawl.kernels.render.galaxies import add_galaxies
@@ -131,7 +132,7 @@ def make_exposure(
     """
     shape = conditions.psf.shape
     generator = np.random.default_rng(conditions.seed)
-    wcs = wcs_of(conditions.true)
+    wcs = wcs_of(conditions.true.tostring())
     background = sky_plane(conditions.sky, shape)
     expected = background.copy()
     noise = float(np.sqrt(conditions.sky[0] + model.read_noise**2))
@@ -156,7 +157,7 @@ def make_exposure(
 
 
 def _visible(columns: Columns, wcs: Any, shape: tuple[int, int], margin: float) -> tuple[np.ndarray, ...]:
-    x, y = to_pixels(wcs, columns["ra"], columns["dec"])
+    x, y = sky_to_pixel(wcs, columns["ra"], columns["dec"])
     near = (x > -margin) & (x < shape[1] + margin) & (y > -margin) & (y < shape[0] + margin)
     rows = np.flatnonzero(near)
     return rows, x[rows], y[rows]
@@ -205,7 +206,7 @@ def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, no
             sky.moving["ra"], sky.moving["dec"], sky.moving["speed_ra"] * lag / 3600.0,
             sky.moving["speed_dec"] * lag / 3600.0,
         )  # fmt: skip
-        ends.append((*place, *to_pixels(wcs, *place)))
+        ends.append((*place, *sky_to_pixel(wcs, *place)))
     _, _, x0, y0 = ends[0]
     ra, dec, x, y = ends[1]
     _, _, x1, y1 = ends[2]

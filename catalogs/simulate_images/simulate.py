@@ -291,7 +291,7 @@ class _Plan:
         delivered["CRVAL2"] += error[1]
         fwhm = seeing_of(generator, model)
         if self.seeing is not None:
-            fwhm = float(generator.uniform(*self.seeing))
+            fwhm = float(generator.uniform(self.seeing[0], self.seeing[1]))
         pattern = optics(np.random.default_rng(self.seeds[4]))
         psf = psf_of(generator, model, pattern, fwhm, size, self.variation)
         clear = band.zero_point + 2.5 * np.log10(self.seconds / model.exposure_time)

@@ -6,7 +6,7 @@ but approximate.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.render.detector import Detector
@@ -85,6 +85,8 @@ class ImageModel:
         Longitude (east) and latitude, degrees, height, m.
     projection : {"TPV", "SIP"}
         How the header describes distortion.
+    distortion : mapping of str to float
+        Its cards.
     calibrated : bool
         Images in nJy without sky, instead of ADU with sky.
     """
@@ -111,8 +113,8 @@ class ImageModel:
     galaxies: tuple[float, float, float]
     site: tuple[float, float, float]
     projection: str
+    distortion: Mapping[str, float]
     calibrated: bool = False
-    distortion: Mapping[str, float] = field(default_factory=dict)
 
     def detector(self, unit: float) -> Detector:
         """The detector where one image unit is so many electrons."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skytrawl.catalogs.images.wcs import pixel_to_sky, sky_to_pixel, wcs_of
 from skytrawl.catalogs.simulate_images.sky import offset
 from skytrawl.catalogs.simulate_images.surveys import ImageModel
 
@@ -58,38 +59,17 @@ def cards(
     # The middle of the image is not the reference point: move that until the middle is right.
     middle = 0.5 * (size - 1)
     for _ in range(4):
-        ra, dec = to_sky(wcs_of(header), np.array([middle]), np.array([middle]))
+        ra, dec = pixel_to_sky(wcs_of(header.tostring()), [middle], [middle])
         header["CRVAL1"] += (centre[0] - float(ra[0]) + 180.0) % 360.0 - 180.0
         header["CRVAL2"] += centre[1] - float(dec[0])
     header["CRVAL1"] %= 360.0
     return header
 
 
-def wcs_of(header: "Header") -> Any:
-    """An astropy WCS."""
-    from astropy.wcs import WCS
-
-    return WCS(header)
-
-
-def to_pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions on the image, 0-based; float64 arrays."""
-    if not len(ra):
-        return np.empty(0), np.empty(0)
-    x, y = wcs.all_world2pix(ra, dec, 0, tolerance=1e-6, quiet=True)
-    return np.asarray(x), np.asarray(y)
-
-
-def to_sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination, degrees."""
-    ra, dec = wcs.all_pix2world(x, y, 0)
-    return np.asarray(ra), np.asarray(dec)
-
-
 def jacobians(wcs: Any, ra: np.ndarray, dec: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pixels per arcsec: float64 array of shape (n, 2, 2) that maps (east, north) to (x, y)."""
     step = np.full(len(ra), 1.0 / 3600.0)
-    east = to_pixels(wcs, *offset(ra, dec, step, np.zeros_like(step)))
-    north = to_pixels(wcs, *offset(ra, dec, np.zeros_like(step), step))
+    east = sky_to_pixel(wcs, *offset(ra, dec, step, np.zeros_like(step)))
+    north = sky_to_pixel(wcs, *offset(ra, dec, np.zeros_like(step), step))
     rows = [[east[0] - x, north[0] - x], [east[1] - y, north[1] - y]]
     return np.moveaxis(np.array(rows), -1, 0)
