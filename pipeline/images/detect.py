@@ -1,4 +1,4 @@
-"""Job detect: candidates on both sides of zero in difference images, their cutouts, their links on the sky."""
+"""Job detect: candidates on both sides of zero in difference images, with cutouts, linked on the sky."""
 
 from __future__ import annotations
 
