@@ -63,7 +63,7 @@ def _around(
     options: Detection,
     xp: Any,
 ) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """As `dipoles.surroundings`: a loop over the offsets in the box and the circle."""
+    """As `dipoles.surroundings`, one row of the box and of the circle at a time."""
     rows, columns = score.shape
     flat_score, flat_mask = xp.reshape(score, (-1,)), xp.reshape(mask, (-1,))
     flat_difference = xp.reshape(difference, (-1,))
@@ -71,36 +71,44 @@ def _around(
     zero = xp.zeros_like(peak_x)
     sides = xp.astype(sign, xp.float32)
 
-    def look(i: int, j: int) -> tuple[Any, Any, Any]:
-        u, v = peak_x + i, peak_y + j
+    def look(j: int, reach: int) -> tuple[Any, Any, Any]:
+        """Flat index, whether inside, and bits, of the pixels [n, 2 reach + 1] of a row."""
+        step = xp.arange(-reach, reach + 1, dtype=xp.int64, device=score.device)[None, :]
+        u, v = peak_x[:, None] + step, (peak_y + j)[:, None]
         inside = (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
-        place = xp.where(inside, v * columns + u, zero)
-        bits = xp.take(flat_mask, place)
+        place = xp.where(inside, v * columns + u, xp.zeros_like(u))
+        bits = of(flat_mask, place)
         return place, inside, xp.where(inside, bits, xp.zeros_like(bits))
+
+    def of(flat: Any, place: Any) -> Any:
+        return xp.reshape(xp.take(flat, xp.reshape(place, (-1,))), place.shape)
 
     n_negative, n_bad = zero, zero
     half = options.half
     for j in range(-half, half + 1):
-        for i in range(-half, half + 1):
-            place, inside, bits = look(i, j)
-            flags = flags | bits
-            value = xp.take(flat_difference, place)
-            usable = inside & ((bits & exclude) == 0) & xp.isfinite(value)
-            n_bad = n_bad + xp.astype(~usable, xp.int64)
-            n_negative = n_negative + xp.astype(usable & (sides * value < 0), xp.int64)
+        place, inside, bits = look(j, half)
+        value = of(flat_difference, place)
+        usable = inside & ((bits & exclude) == 0) & xp.isfinite(value)
+        n_bad = n_bad + xp.sum(xp.astype(~usable, xp.int64), axis=1)
+        n_negative = n_negative + xp.sum(xp.astype(usable & (sides[:, None] * value < 0), xp.int64), axis=1)
+        for i in range(2 * half + 1):
+            flags = flags | bits[:, i]
     depth = xp.zeros_like(sides)
     best, squared = zero, zero - 1
-    reach = int(options.radius)
+    reach, limit = int(options.radius), int(options.radius * options.radius)
+    apart = xp.arange(-reach, reach + 1, dtype=xp.int64, device=score.device) ** 2
     for j in range(-reach, reach + 1):
-        for i in range(-reach, reach + 1):
-            if i * i + j * j > options.radius**2:
-                continue
-            place, inside, bits = look(i, j)
-            deep = -sides * xp.take(flat_score, place)
-            better = inside & ((bits & exclude) == 0) & xp.isfinite(deep) & (deep > depth)
-            depth = xp.where(better, deep, depth)
-            best = xp.where(better, place, best)
-            squared = xp.where(better, xp.full_like(squared, i * i + j * j), squared)
+        place, inside, bits = look(j, reach)
+        deep = -sides[:, None] * of(flat_score, place)
+        near = (apart + j * j <= limit)[None, :]
+        usable = inside & near & ((bits & exclude) == 0) & xp.isfinite(deep)
+        deep = xp.where(usable, deep, xp.zeros_like(deep))
+        column = xp.argmax(deep, axis=1)
+        deepest = xp.take_along_axis(deep, column[:, None], axis=1)[:, 0]
+        better = deepest > depth
+        depth = xp.where(better, deepest, depth)
+        best = xp.where(better, xp.take_along_axis(place, column[:, None], axis=1)[:, 0], best)
+        squared = xp.where(better, xp.take(apart, column) + j * j, squared)
     flat_flux = xp.reshape(flux, (-1,))
     ratio = -xp.astype(xp.take(flat_flux, best), xp.float64)
     ratio = ratio / xp.astype(xp.take(flat_flux, peak_y * columns + peak_x), xp.float64)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.kernels.detect.dipoles import surroundings
-from skytrawl.kernels.detect.interpolate import sample
+from skytrawl.kernels.detect.interpolate import samples, table
 from skytrawl.kernels.detect.label import find, neighbours, split
 from skytrawl.kernels.detect.shapes import centroid, finish
 from skytrawl.kernels.detect.types import Detection
@@ -64,18 +64,6 @@ def _nine(plane, peak_x, peak_y, sign):  # type: ignore[no-untyped-def]
     return nine
 
 
-@njit()
-def samples(flux, error, x, y):  # type: ignore[no-untyped-def]
-    """Flux, error and order at each position, see `interpolate.sample`."""
-    wx, wy = np.empty(6), np.empty(6)
-    n = len(x)
-    fluxes, errors, orders = np.empty(n), np.empty(n), np.empty(n, np.int8)
-    for k in range(n):
-        fluxes[k], orders[k] = sample(flux, False, x[k], y[k], wx, wy)
-        errors[k], _ = sample(error, True, x[k], y[k], wx, wy)
-    return fluxes, errors, orders
-
-
 def detect(
     score: NDArray[np.float32],
     flux: NDArray[np.float32],
@@ -105,7 +93,7 @@ def detect(
     x, y, x_error, y_error, size = centroid(
         _nine(flux, peak_x, peak_y, sign), peak_x, peak_y, np.abs(peak).astype(np.float64), np
     )
-    fluxes, errors, orders = samples(flux, flux_error, x, y)
+    fluxes, errors, orders = samples(flux, flux_error, x, y, table())
     at_peak = ~(np.isfinite(fluxes) & np.isfinite(errors))
     fluxes = np.where(at_peak, flux.ravel()[top], fluxes)
     errors = np.where(at_peak, flux_error.ravel()[top], errors)

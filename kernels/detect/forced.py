@@ -10,7 +10,7 @@ COLUMNS = {
     "flux": ("float64", "image", "PSF flux at (x, y), signed; NaN where the map has none"),
     "flux_error": ("float64", "image", "its standard error"),
     "snr": ("float64", "", "flux / flux_error"),
-    "order": ("int8", "", "pixels a side that flux was interpolated from: 6, 4 or 2; 0: no flux"),
+    "order": ("int8", "", "pixels a side that flux was interpolated from: 8, 6, 4 or 2; 0: no flux"),
     "flags": ("uint16", "", "bits of the four pixels around (x, y); no_data for a position outside"),
 }
 
@@ -45,7 +45,7 @@ def forced(flux: Any, flux_error: Any, mask: Any, x: Any, y: Any, *, xp: Any = N
     if xp is None:
         import numpy as xp  # the same statements below, on NumPy
 
-        from skytrawl.kernels.detect.cpu import samples
+        from skytrawl.kernels.detect.interpolate import samples, table
 
         x, y = xp.asarray(x, xp.float64), xp.asarray(y, xp.float64)
         flux, flux_error, mask = as_plane(flux), as_plane(flux_error), xp.ascontiguousarray(mask, xp.uint16)
@@ -54,7 +54,7 @@ def forced(flux: Any, flux_error: Any, mask: Any, x: Any, y: Any, *, xp: Any = N
     if tuple(x.shape) != tuple(y.shape) or len(x.shape) != 1:
         raise SchemaError(f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}: give two vectors")
     if samples is not None:
-        fluxes, errors, orders = samples(flux, flux_error, x, y)
+        fluxes, errors, orders = samples(flux, flux_error, x, y, table())
     else:
         from skytrawl.kernels.detect.interpolate import sample_array
 

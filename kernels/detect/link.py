@@ -1,10 +1,10 @@
 """Candidates of many exposures that are one object on the sky, in Numba.
 
-Detections are hashed by their unit vectors into cubes with sides of the linking radius, so that friends lie in the
-27 cubes around: no poles, no wrap of right ascension, no pairs of all with all. The detection with the most
-detections within the radius becomes a centre, takes those of them that are still free, and so on down; then
-every detection goes to the nearest mean of such a group. Unlike friends of friends, that does not chain
-neighbours in a crowd.
+Detections are hashed by their unit vectors into cubes with sides of the linking radius, so that friends lie
+in the 27 cubes around: no poles, no wrap of right ascension, no pairs of all with all. The detection with the
+most detections within the radius becomes a centre, takes those of them that are still free, and so on down;
+groups whose means are within the radius of a larger one's yield to it; then every detection goes to the
+nearest mean. Unlike friends of friends, that does not chain neighbours in a crowd.
 """
 
 from typing import NamedTuple
@@ -176,7 +176,7 @@ def link(ra: ArrayLike, dec: ArrayLike, mjd: ArrayLike, radius: float) -> Links:
     ra, dec : float64[n], degrees
     mjd : float64[n], days
     radius : float, arcsec
-        A candidate belongs to a centre at most so far away; 600 at most.
+        Positions of different objects lie about so far apart at least; 600 at most.
 
     Returns
     -------
@@ -208,7 +208,16 @@ def link(ra: ArrayLike, dec: ArrayLike, mjd: ArrayLike, radius: float) -> Links:
     group, count = _centres(points, cubes, order, limit)
     means = _means(points, group, count)
     mean_cubes = _cubes(means, side)
-    by_mean = np.argsort(mean_cubes, kind="stable")
-    group = _nearest(points, group, means[by_mean], mean_cubes[by_mean], cubes, by_mean, limit)
+    by_cube = np.argsort(mean_cubes, kind="stable")
+    means, mean_cubes = means[by_cube], mean_cubes[by_cube]
+    group = np.argsort(by_cube)[group]
+    # Fringes of a group are no objects: groups yield to a larger one whose mean is within reach.
+    size = np.bincount(group, minlength=count)
+    order = np.lexsort((by_cube, -size))
+    merged, count = _centres(means, mean_cubes, order, limit)
+    leader = np.empty(count, np.int64)
+    leader[merged[order[::-1]]] = order[::-1]
+    leader.sort()
+    group = _nearest(points, merged[group], means[leader], mean_cubes[leader], cubes, merged[leader], limit)
     group = np.unique(group, return_inverse=True)[1]
     return _described(known, points, group, mjd)

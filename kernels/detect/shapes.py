@@ -27,7 +27,9 @@ def centroid(nine: Any, peak_x: Any, peak_y: Any, snr: Any, xp: Any) -> tuple[An
     Returns
     -------
     x, y, x_error, y_error, size : float64[n], px
-        `size` is the FWHM of the maximum over sqrt(2), the PSF's if the filter is the PSF.
+        `size` is the FWHM of the Gaussian with the curvature of the maximum, over sqrt(2): for a point source
+        a Gaussian PSF's own and 1.14 times that of a Moffat profile of exponent 3, for a single hot pixel 1.4
+        times less.
     """
     whole = xp.all(xp.isfinite(nine) & (nine > 0), axis=1)
     z = xp.log(xp.where(whole[:, None], nine, xp.ones_like(nine)))
