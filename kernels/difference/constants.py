@@ -6,3 +6,10 @@ SLOPE_SIGMAS = 3.0
 OWN_FROM, OWN_FULL = 3.0, 5.0
 # The variance of the score is never taken below this part of that of the empty sky.
 LEAST_VARIANCE = 0.7
+# Signal to noise power for which a bad pixel is guessed from its neighbours, how far these may be, and the
+# steps of the solver. With these a missing pixel of a star comes back to 5 % of the star's peak, a 2 x 2 hole
+# to 10 %, at a noise of no more than the sky's.
+FILL_POWER, FILL_REACH, FILL_STEPS = 1000.0, 4, 10
+FILL_ERROR = 0.2
+# A pixel is lost where more than this part of a source's score would come from bad pixels.
+MOST_LOST = 0.2

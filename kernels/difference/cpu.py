@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skytrawl.kernels.difference import filters as plain
 from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_FULL, SLOPE_SIGMAS
+from skytrawl.kernels.difference.cpu_fill import lost
 from skytrawl.kernels.difference.types import Difference, Filters, Prepared, Side
 from skytrawl.kernels.jit import njit
 
@@ -205,4 +206,6 @@ def zogy(
     for side in (science, ready.side):
         if side.bad is not None:
             bad |= side.bad
+    for index in np.ndindex(lead):
+        bad[index] = lost(bad[index], at(f.weight, index, 2))
     return Difference(d, f.psf_d, score, noise, scorr, f.f_s, f.blank_variance, bad)

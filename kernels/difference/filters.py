@@ -48,8 +48,8 @@ def spectrum(xp: Any, stamp: Array, shape: tuple[int, int]) -> Array:
     return xp.matmul(phases(ny, ny, py), along_x)
 
 
-def _middle(xp: Any, plane: Array, side: int) -> Array:
-    """The part of a periodic plane about its pixel [0, 0], as a stamp."""
+def middle(xp: Any, plane: Array, side: int) -> Array:
+    """The part of a periodic plane about its pixel [0, 0], as a stamp [..., side, side]."""
     ny, nx = plane.shape[-2:]
     shifted = xp.roll(plane, (ny // 2, nx // 2), axis=(-2, -1))
     y, x = ny // 2 - side // 2, nx // 2 - side // 2
@@ -121,22 +121,29 @@ def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) 
         response = back(forward(k**2) * p * xp.astype(f, p.dtype))[..., 0, 0]
         g = xp.asarray(np.inf if gain is None else gain, dtype=xp.float64, device=double.device)
         own.append(response / (f_s * g))
+    about = max(7, side // 4 * 2 + 1)
+    halves = []
+    for k, p, f in ((kn, pn, fn), (kr, pr, fr)):
+        # The kernel is turned over against the image of a source.
+        mirrored = xp.flip(middle(xp, back(p), about), axis=(-2, -1))
+        halves.append(middle(xp, k, about) * mirrored * (0.5 * f / f_s[..., None, None]))
     dtype = science.image.dtype
     complex_dtype = xp.complex64 if dtype == xp.float32 else xp.complex128
     psf_d = back(a * b * real / xp.astype(zero_point**2, pn.dtype))
-    kernels2 = [spectrum(xp, _middle(xp, k**2, min(side, *_odd(shape))), shape) for k in (kn, kr)]
+    kernels2 = [spectrum(xp, middle(xp, k**2, min(side, *_odd(shape))), shape) for k in (kn, kr)]
     return Filters(
         a=xp.astype(full[0], complex_dtype),
         b=xp.astype(full[1], complex_dtype),
         root=xp.astype(full[2], dtype),
         kn2=xp.astype(kernels2[0], complex_dtype),
         kr2=xp.astype(kernels2[1], complex_dtype),
-        psf_d=xp.astype(_middle(xp, psf_d, side), dtype),
+        psf_d=xp.astype(middle(xp, psf_d, side), dtype),
         f_s=f_s,
         blank_variance=noise,
         self_n=own[0],
         self_r=own[1],
         self_noise=(own[0] * noise_n - own[1] * noise_r) / noise,
+        weight=xp.astype(halves[0] + halves[1], dtype),
         slope=xp.stack(slopes, axis=-1),
     )
 

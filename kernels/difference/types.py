@@ -76,6 +76,8 @@ class Filters:
         Variance per score that a source of one image adds where it stands (0 without a gain).
     self_noise : float[...]
         Slope of the variance over the score that noise gives, where both come from the same counts.
+    weight : float[..., p, p]
+        Part of a source's score that each pixel about it gives, mean of both images.
     slope : float[..., 2], variance of the x and y gradient of (S_N + S_R) / 2 on empty sky
     """
 
@@ -90,6 +92,7 @@ class Filters:
     self_n: Array
     self_r: Array
     self_noise: Array
+    weight: Array
     slope: Array
 
 
@@ -107,8 +110,8 @@ class Difference:
     variance : float[..., ny, nx], variance of the score with the noise of all sources
     scorr : float[..., ny, nx]
         S_corr, the score in standard deviations of what it is without a new source.
-    f_s : float[...], score of a source of flux 1
-    blank_variance : float[...], variance of the score where the sky is empty
+    f_s : float[...] or float[..., ny, nx], score of a source of flux 1
+    blank_variance : float[...] or float[..., ny, nx], variance of the score where the sky is empty
     bad : bool[..., ny, nx], pixels whose score rests too much on bad pixels
     """
 
@@ -136,6 +139,7 @@ class Difference:
         """Score in standard deviations of the empty sky: no allowance for sources; float[..., ny, nx]."""
         return self.score / self._wide(self.blank_variance) ** 0.5
 
-    @staticmethod
-    def _wide(number: Array) -> Array:
-        return number[..., None, None] if getattr(number, "ndim", 0) else number
+    def _wide(self, number: Array) -> Array:
+        """Numbers of tiles over their pixels; maps as they are."""
+        ndim = getattr(number, "ndim", 0)
+        return number[..., None, None] if 0 < ndim < self.score.ndim else number

@@ -9,6 +9,7 @@ from typing import Any
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.difference import filters as plain
 from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_FULL, SLOPE_SIGMAS
+from skytrawl.kernels.difference.fill import lost
 from skytrawl.kernels.difference.filters import wide
 from skytrawl.kernels.difference.types import Array, Difference, Filters, Prepared, Side
 
@@ -92,9 +93,11 @@ def _subtract(
     if extra is not None:
         null = null + extra
     bad = xp.zeros(score.shape, dtype=xp.bool, device=score.device)
-    for side in (science.side, reference.side):
-        if side.bad is not None:
-            bad = bad | side.bad
+    masks = [side.side.bad for side in (science, reference) if side.side.bad is not None]
+    for mask in masks:
+        bad = bad | mask
+    if masks:
+        bad = lost(bad, f.weight, xp=xp)
     return Difference(d, f.psf_d, score, variance, score / xp.sqrt(null), f.f_s, f.blank_variance, bad)
 
 

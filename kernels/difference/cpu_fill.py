@@ -1,0 +1,141 @@
+"""Bad pixels filled from their neighbours, on the CPU: work in proportion to the number of bad pixels."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytrawl.kernels.difference.constants import FILL_ERROR, FILL_REACH, FILL_STEPS, MOST_LOST
+from skytrawl.kernels.difference.types import Side
+from skytrawl.kernels.jit import njit
+
+
+@njit()
+def _unknowns(bad, reach):  # type: ignore[no-untyped-def]
+    """Bad pixels with a good one in their box, as rows and columns."""
+    ny, nx = bad.shape
+    ys, xs = np.empty(bad.size, np.int32), np.empty(bad.size, np.int32)
+    count = 0
+    for y in range(ny):
+        for x in range(nx):
+            if not bad[y, x]:
+                continue
+            found = False
+            # From the pixel outwards, since most bad pixels have a good neighbour.
+            for r in range(1, reach + 1):
+                for k in range(-r, r + 1):
+                    up, down, left, right = (y + r) % ny, (y - r) % ny, (x - r) % nx, (x + r) % nx
+                    row, column = (y + k) % ny, (x + k) % nx
+                    found = not (bad[up, column] and bad[down, column] and bad[row, left] and bad[row, right])
+                    if found:
+                        break
+                if found:
+                    break
+            if found:
+                ys[count], xs[count] = y, x
+                count += 1
+    return ys[:count], xs[:count]
+
+
+@njit(fastmath=True)
+def _apply(plane, ys, xs, kernel, out):  # type: ignore[no-untyped-def]
+    """Convolve a plane with the (symmetric) kernel at some pixels."""
+    ny, nx = plane.shape
+    reach = kernel.shape[0] // 2
+    for k in range(len(ys)):
+        y, x = ys[k], xs[k]
+        total = np.float32(0.0)
+        if reach <= y < ny - reach and reach <= x < nx - reach:
+            for i in range(kernel.shape[0]):
+                for j in range(kernel.shape[0]):
+                    total += kernel[i, j] * plane[y + i - reach, x + j - reach]
+        else:
+            for i in range(kernel.shape[0]):
+                for j in range(kernel.shape[0]):
+                    total += kernel[i, j] * plane[(y + i - reach) % ny, (x + j - reach) % nx]
+        out[k] = total
+
+
+@njit(fastmath=True)
+def _solve(plane, ys, xs, kernel, steps):  # type: ignore[no-untyped-def]
+    """Conjugate gradients for the unknown pixels of a plane that is 0 there; they are filled in place."""
+    n = len(ys)
+    x, turned = np.zeros(n, np.float32), np.empty(n, np.float32)
+    _apply(plane, ys, xs, kernel, turned)
+    residual = -turned
+    direction = residual.copy()
+    scratch = np.zeros(plane.shape, plane.dtype)
+    size = np.sum(residual * residual)
+    for _ in range(steps):
+        if not size > 0.0:
+            break
+        for k in range(n):
+            scratch[ys[k], xs[k]] = direction[k]
+        _apply(scratch, ys, xs, kernel, turned)
+        curvature = np.sum(direction * turned)
+        if not curvature > 0.0:
+            break
+        step = np.float32(size / curvature)
+        x += step * direction
+        residual -= step * turned
+        fresh = np.sum(residual * residual)
+        direction = residual + np.float32(fresh / size) * direction
+        size = fresh
+    for k in range(n):
+        plane[ys[k], xs[k]] = x[k]
+
+
+@njit(fastmath=True)
+def _spread(ys, xs, weight, out):  # type: ignore[no-untyped-def]
+    """Add the weights about each bad pixel."""
+    ny, nx = out.shape
+    reach = weight.shape[0] // 2
+    for k in range(len(ys)):
+        for i in range(weight.shape[0]):
+            row = out[(ys[k] + i - reach) % ny]
+            for j in range(weight.shape[0]):
+                row[(xs[k] + j - reach) % nx] += weight[i, j]
+
+
+def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """As `fill.lost`, of one tile."""
+    # Bad pixels that lie deeper among bad ones reach no good one.
+    ys, xs = _unknowns(bad, weight.shape[0] // 2)
+    if not len(ys):
+        return bad
+    share = np.zeros(bad.shape, np.float32)
+    _spread(ys, xs, np.ascontiguousarray(weight, np.float32), share)
+    return bad | (share > np.float32(MOST_LOST))
+
+
+def filled(
+    image: NDArray[np.float32], bad: NDArray[np.bool_], kernel: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """As `fill.filled`, of one tile."""
+    plane = np.where(bad, np.float32(0), image)
+    ys, xs = _unknowns(bad, FILL_REACH)
+    if len(ys):
+        _solve(plane, ys, xs, np.asarray(kernel, np.float32), FILL_STEPS)
+    return plane
+
+
+def fill(side: Side) -> Side:
+    """As `fill.fill`, of float32 NumPy arrays."""
+    from skytrawl.kernels.difference.fill import stencil
+
+    bad: Any = side.bad
+    if not bad.any():
+        return side
+    lead = np.broadcast_shapes(side.image.shape[:-2], bad.shape[:-2])
+    shape = lead + side.image.shape[-2:]
+    kernels = stencil(np.asarray(side.psf), xp=np)
+    kernels = np.broadcast_to(kernels, lead + kernels.shape[-2:])
+    images, bads = np.broadcast_to(side.image, shape), np.broadcast_to(bad, shape)
+    out = np.empty(shape, np.float32)
+    for index in np.ndindex(lead):
+        out[index] = filled(images[index], bads[index], kernels[index])
+    sigma = np.asarray(side.sigma, np.float32)
+    sigma = sigma[..., None, None] if sigma.ndim else sigma
+    doubt = (np.float32(FILL_ERROR) * out) ** 2 + sigma**2
+    return replace(side, image=out, variance=np.where(bad, doubt, side.variance).astype(np.float32))
