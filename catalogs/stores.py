@@ -62,6 +62,8 @@ def read_attrs(storage: Storage, kind: str = "archive") -> dict[str, Any]:
     attrs = store_attrs(storage)
     if attrs["kind"] != kind:
         opener = {"archive": "skytrawl.open_archive", "results": "skytrawl.open_results"}.get(attrs["kind"])
+        if attrs.get("layout") == "frames":
+            opener = "skytrawl.open_images"
         raise NotAnArchiveError(
             f"{storage.root} is a skytrawl store of kind {attrs['kind']!r}, not {kind!r}"
             + (f": open it with {opener}" if opener else "")

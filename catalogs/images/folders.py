@@ -1,5 +1,6 @@
 """Zarr groups that are complete or absent: written under a temporary name, then moved into place."""
 
+import ctypes
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from skytrawl.catalogs.images.frame import Frame, canonical
+from skytrawl.catalogs.images.frame import Frame, canonical, sealed, unsealed
 from skytrawl.catalogs.images.planes import Plane
 from skytrawl.catalogs.images.quantised import quantise_plane
 from skytrawl.catalogs.storage import Storage
@@ -22,6 +23,7 @@ from skytrawl.catalogs.versions import content_hash
 from skytrawl.errors import CorruptShardError, SchemaError
 
 PARTIAL = "partial"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
 
 def write_group(
@@ -70,7 +72,9 @@ def write_group(
                 file = temporary / plane.file.relative_to(target)
                 sizes[name] = _write(file, target, temporary, plane.encoded(arrays[name]), flush)
         record["sizes"] = sizes
-        _write(temporary / "zarr.json", target, temporary, [group_metadata({"skytrawl": record})], flush)
+        _write(
+            temporary / "zarr.json", target, temporary, [group_metadata({"skytrawl": sealed(record)})], flush
+        )
         if flush:
             _flush_folders(temporary)
         _move(temporary, target, content)
@@ -91,12 +95,10 @@ def read_group(folder: Path, what: str) -> dict[str, Any]:
     """
     file = folder / "zarr.json"
     try:
-        record = dict(json.loads(file.read_bytes())["attributes"]["skytrawl"])
-        record["content"], record["arrays"], record["attrs"], record["row"]
-        return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return unsealed(json.loads(file.read_bytes())["attributes"]["skytrawl"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptShardError(
-            f"{what}: {file} is missing or damaged ({error!r}). Restore it from a copy, or write it again"
+            f"{what}: {file} is missing or damaged ({error}). Restore it from a copy, or write it again"
         ) from error
 
 
@@ -147,12 +149,24 @@ def _move(temporary: Path, target: Path, content: str) -> None:
                 raise
         if _holds(target, content):
             return  # another process wrote the same meanwhile
+        if _exchange(temporary, target):
+            return
         old = temporary.with_name(uuid.uuid4().hex)
         try:
             os.rename(target, old)
         except FileNotFoundError:
             continue
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Swap two names in one step, so that a reader or a kill never finds none; False where that cannot be."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # pragma: no cover - systems other than Linux
+        return False
+    code = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(two), ctypes.c_uint(_EXCHANGE))
+    return int(code) == 0
 
 
 def _write(file: Path, target: Path, temporary: Path, pieces: Iterable[bytes], flush: bool) -> int:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from skytrawl.errors import SchemaError
 
 PLANE = ("y", "x")
+CHECK = "checksum"
 _WRONG = re.compile(r"[/\\\x00-\x1f\x7f]")
 _LONGEST = 200  # bytes; file systems allow 255, and temporary names are longer
 
@@ -112,6 +114,24 @@ def plain(value: Any) -> Any:
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values."""
     return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with a checksum of its own, so that no altered digit of it is taken for a value."""
+    return {**record, CHECK: checksum(record)}
+
+
+def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record inside; ValueError if its checksum is missing or another."""
+    inside = {key: value for key, value in record.items() if key != CHECK}
+    if record.get(CHECK) != checksum(inside):
+        raise ValueError("its checksum does not match")
+    return inside
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """16 hex digits of a record."""
+    return xxhash.xxh3_64(canonical(record).encode()).hexdigest()
 
 
 def _all_dims(

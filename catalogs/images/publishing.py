@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from skytrawl.catalogs.images.folders import read_group, write_group
-from skytrawl.catalogs.images.frame import Frame, plain
+from skytrawl.catalogs.images.frame import Frame, plain, sealed
 from skytrawl.catalogs.images.table import FIXED, OFFSETS, fingerprint_of, table_of
 from skytrawl.catalogs.storage import Storage
 from skytrawl.catalogs.versions import now
@@ -69,7 +69,7 @@ def publish(store: "FrameStore", rows: Iterable[str | Mapping[str, Any]]) -> int
     number = latest.version + 1
     header = {"number": number, "table": name, "fingerprint": fingerprint, "created": now()}
     try:
-        store.storage.write_new(version_key(number), json.dumps(header).encode())
+        store.storage.write_new(version_key(number), json.dumps(sealed(header)).encode())
     except FileExistsError:
         shutil.rmtree(folder, ignore_errors=True)
         raise VersionConflictError(

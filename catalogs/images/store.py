@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from skytrawl.catalogs.images.folders import PARTIAL, read_group, write_group
-from skytrawl.catalogs.images.frame import PLANE, Frame, canonical, check_id, checked, plain
+from skytrawl.catalogs.images.frame import PLANE, Frame, canonical, check_id, checked, plain, unsealed
 from skytrawl.catalogs.images.planes import Plane, Window
 from skytrawl.catalogs.images.publishing import publish, version_key, versions_of
 from skytrawl.catalogs.images.table import decoded, fingerprint_of, table_of
@@ -143,8 +143,8 @@ class FrameStore:
             return {"table": None, "fingerprint": fingerprint_of(self.kind, table_of([]))}
         file = self.storage.path(version_key(self.version))
         try:
-            return dict(json.loads(file.read_bytes()))
-        except ValueError as error:
+            return unsealed(json.loads(file.read_bytes()))
+        except (ValueError, AttributeError) as error:
             raise ArchiveError(
                 f"{file} is damaged ({error}): restore it, or open an older version"
             ) from error
@@ -279,7 +279,7 @@ class FrameStore:
         ObjectNotFoundError
             If there is no such frame, or no such array in it.
         """
-        for _ in range(5):
+        for _ in range(20):
             before = _state(self.folder(frame_id))
             try:
                 record = self.record(frame_id)
