@@ -39,6 +39,7 @@ _COMMANDS = {
     "run": "skytrawl.cli:run",
     "versions": "skytrawl.cli_versions:versions",
     "simulate": "skytrawl.cli_simulate:simulate",
+    "simulate-images": "skytrawl.cli_simulate_images:simulate_images",
 }
 
 

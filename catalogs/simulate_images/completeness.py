@@ -122,16 +122,16 @@ def completeness(
     put, got = np.abs(truth[by])[counted], np.abs(truth[by])[counted & (partner >= 0)]
     all_of, true_of = np.abs(candidates[by])[~left_out], np.abs(candidates[by])[real]
     counts = [np.histogram(values, bins)[0].astype(np.int64) for values in (put, got, all_of, true_of)]
-    table: Columns = {"low": bins[:-1], "high": bins[1:]}
+    result: Columns = {"low": bins[:-1], "high": bins[1:]}
     for names, total, found in (
         (("injected", "recovered", "completeness"), counts[0], counts[1]),
         (("candidates", "true", "purity"), counts[2], counts[3]),
     ):
         low, high = wilson(found, total)
-        table |= {names[0]: total, names[1]: found}
-        table[names[2]] = np.where(total > 0, found / np.maximum(total, 1), np.nan)
-        table |= {f"{names[2]}_low": low, f"{names[2]}_high": high}
-    return table
+        result |= {names[0]: total, names[1]: found}
+        result[names[2]] = np.where(total > 0, found / np.maximum(total, 1), np.nan)
+        result |= {f"{names[2]}_low": low, f"{names[2]}_high": high}
+    return result
 
 
 def _places(table: Mapping[str, np.ndarray], pixels: bool) -> np.ndarray:

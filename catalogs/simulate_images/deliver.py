@@ -123,7 +123,7 @@ def _write(path: Path, hdus: list[Any]) -> Path:
 
 
 def _fwhm(now: Conditions) -> float:
-    return float(now.psf.fwhm[0])
+    return float(now.psf.width[0])
 
 
 def _ztf(

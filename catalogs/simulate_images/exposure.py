@@ -164,12 +164,12 @@ def _visible(columns: Columns, wcs: Any, shape: tuple[int, int], margin: float) 
 
 
 def _reach(psf: MoffatField, flux: np.ndarray, noise: float) -> np.ndarray:
-    width = float(psf.fwhm[0])
+    width = float(psf.width[0])
     return np.clip(psf.reach(flux, _LEVEL * noise), _LEAST * width, _MOST * width)
 
 
 def _draw_still(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, noise: float) -> None:
-    psf, margin = now.psf, _MOST * float(now.psf.fwhm[0])
+    psf, margin = now.psf, _MOST * float(now.psf.width[0])
     rows, x, y = _visible(sky.stars, wcs, psf.shape, margin)
     flux = sky.stars["flux"][rows] * now.electrons
     psf.add(expected, x, y, flux, _reach(psf, flux, noise))
@@ -186,13 +186,13 @@ def _draw_still(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, noise
     add_galaxies(
         expected, x, y, part["flux"] * now.electrons,
         np.stack([whole[:, 0, 0], whole[:, 0, 1], whole[:, 1, 1]], axis=1), part["index"],
-        psf.covariances(x, y), psf.beta, float(psf.fwhm[0]),
+        psf.covariances(x, y), psf.beta, float(psf.width[0]),
     )  # fmt: skip
 
 
 def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, noise: float) -> Columns:
     """Draw what changes and moves; returns the rows of what is on the image."""
-    psf, margin = now.psf, _MOST * float(now.psf.fwhm[0])
+    psf, margin = now.psf, _MOST * float(now.psf.width[0])
     rows, x, y = _visible(sky.changing, wcs, psf.shape, margin)
     light = sky.light[rows, now.number]
     psf.add(expected, x, y, light * now.electrons, _reach(psf, light * now.electrons, noise))
@@ -210,7 +210,7 @@ def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, no
     _, _, x0, y0 = ends[0]
     ra, dec, x, y = ends[1]
     _, _, x1, y1 = ends[2]
-    width = float(psf.fwhm[0])
+    width = float(psf.width[0])
     for row in np.flatnonzero((np.abs(x) < 1e5) & (np.abs(y) < 1e5)):
         points = 1 + int(np.ceil(np.hypot(x1[row] - x0[row], y1[row] - y0[row]) / (_TRAIL * width)))
         # Middles of equal pieces of the trail.
@@ -232,7 +232,7 @@ def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, no
 def _truth(
     rows: Columns, expected: np.ndarray, usable: np.ndarray, now: Conditions, read_noise: float
 ) -> Columns:
-    size = 2 * int(np.ceil(_STAMP * now.psf.fwhm[0])) + 1
+    size = 2 * int(np.ceil(_STAMP * now.psf.width[0])) + 1
     flux = rows["flux"] * now.electrons
     stamps = now.psf.stamps(rows["x"], rows["y"], size)
     snr, share = weigh(expected + np.float32(read_noise**2), ~usable, stamps, rows["x"], rows["y"], flux)

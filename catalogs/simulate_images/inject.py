@@ -136,8 +136,7 @@ def gain_of(image: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> float:
     # Photons of a source raise the variance at least by a percent of the sky's where it stands out.
     if not slope * (np.median(x) - x0) > 0.01 * y0:
         raise ParameterError(
-            "the gain of the frame is unknown and its variance does not show it: give gain=, in electrons per "
-            "image unit"
+            "the gain of the frame is unknown and its variance does not tell: give gain=, electrons per unit"
         )
     return 1.0 / slope
 

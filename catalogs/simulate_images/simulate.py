@@ -320,7 +320,7 @@ class _Plan:
             "exposure": name.encode(),
             "mjd": now.mjd,
             "exposure_time": now.exposure_time,
-            "fwhm": float(now.psf.fwhm[0]),
+            "fwhm": float(now.psf.width[0]),
             "beta": now.psf.beta,
             "e1": float(now.psf.e1[0]),
             "e2": float(now.psf.e2[0]),

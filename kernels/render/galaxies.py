@@ -15,7 +15,7 @@ _WIDEST = 2.0
 # So far a galaxy reaches, in half-light radii, and its PSF, in full widths.
 _RADII, _WIDTHS = 7.0, 6.0
 # Wider PSFs have nothing beyond the Nyquist frequency that could be folded back.
-_SAMPLED = 3.2
+_SAMPLED = 4.0
 
 
 @lru_cache(maxsize=16)

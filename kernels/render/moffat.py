@@ -1,6 +1,7 @@
 """A PSF that varies over the field: an elliptical Moffat profile with polynomials for width and shape."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,16 @@ class MoffatField:
 
     Attributes
     ----------
-    fwhm, e1, e2 : float64 array of shape (6,)
-        Coefficients of 1, u, v, u^2, u v, v^2; u and v run from -1 to 1 over the image. ``fwhm`` in pixels,
-        before pixels blur it; e1, e2 below 1.
+    width, e1, e2 : float64 array of shape (6,)
+        Coefficients of 1, u, v, u^2, u v, v^2; u and v run from -1 to 1 over the image. ``width`` is the FWHM
+        in pixels, before pixels blur it; e1, e2 below 1.
     beta : float
         Slope of the wings, above 1; the same everywhere.
     shape : tuple of int
         Rows and columns of the image.
     """
 
-    fwhm: Floats
+    width: Floats
     e1: Floats
     e2: Floats
     beta: float
@@ -46,14 +47,14 @@ class MoffatField:
         u, v = np.clip(u, -1.0, 1.0), np.clip(v, -1.0, 1.0)
         return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)
 
-    def widths(self, x: Floats, y: Floats) -> Floats:
+    def fwhm(self, x: Any, y: Any) -> Floats:
         """Full width at half maximum at positions, pixels, before pixels blur it."""
-        return self._terms(x, y) @ self.fwhm
+        return self._terms(x, y) @ self.width
 
     def covariances(self, x: Floats, y: Floats) -> Floats:
         """C at positions: float64 array of shape (n, 3) with xx, xy, yy, in pixels squared."""
         terms = self._terms(x, y)
-        scale = (terms @ self.fwhm) ** 2 / (4.0 * (2.0 ** (1.0 / self.beta) - 1.0))
+        scale = (terms @ self.width) ** 2 / (4.0 * (2.0 ** (1.0 / self.beta) - 1.0))
         e1, e2 = terms @ self.e1, terms @ self.e2
         scale = scale / np.sqrt(1.0 - e1 * e1 - e2 * e2)
         return np.stack([scale * (1.0 + e1), scale * e2, scale * (1.0 - e1)], axis=-1)
@@ -64,18 +65,16 @@ class MoffatField:
         determinant = c[..., 0] * c[..., 2] - c[..., 1] ** 2
         return np.stack([c[..., 2], -c[..., 1], c[..., 0]], axis=-1) / determinant[..., None]
 
-    def reach(self, flux: Floats, level: float, fwhm: float | None = None) -> Floats:
-        """Distance at which the surface brightness of sources falls to a level, pixels.
+    def reach(self, flux: Floats, level: float) -> Floats:
+        """Distance at which the surface brightness of sources in the middle falls to a level, pixels.
 
         Parameters
         ----------
         flux : float64 array of shape (n,)
         level : float
             Flux per pixel.
-        fwhm : float, optional
-            By default that of the middle of the field.
         """
-        width = float(self.fwhm[0]) if fwhm is None else fwhm
+        width = float(self.width[0])
         a2 = width**2 / (4.0 * (2.0 ** (1.0 / self.beta) - 1.0))
         peak = np.abs(np.asarray(flux, np.float64)) * (self.beta - 1.0) / (np.pi * a2)
         ratio = np.maximum(peak / level, 1.0) ** (1.0 / self.beta)
@@ -131,11 +130,33 @@ class MoffatField:
         moffat_stamps(stamps, x - np.rint(x), y - np.rint(y), self.quadratics(x, y), self.beta)
         return stamps
 
-    def centred(self, x: Floats, y: Floats, size: int) -> NDArray[np.float32]:
-        """PSF stamps at positions: centred on the middle pixel, sum 1, float32 (n, size, size)."""
+    def at(
+        self, x: Any, y: Any, *, dx: float = 0.0, dy: float = 0.0, size: int | None = None
+    ) -> NDArray[np.float32]:
+        """PSF stamps at positions, as `skytrawl.kernels.psf.PsfModel.at` gives them.
+
+        Parameters
+        ----------
+        x, y : float or float64 array of shape (n,)
+        dx, dy : float
+            Where the star sits relative to the centre of the middle pixel.
+        size : int, optional
+            Odd side; by default ten widths.
+
+        Returns
+        -------
+        float32 array of shape (size, size) or (n, size, size)
+            Sum 1 for dx = dy = 0.
+        """
         from skytrawl.kernels.render.cpu_points import moffat_stamps
 
-        x, y = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
-        stamps = np.empty((len(x), size, size), np.float32)
-        moffat_stamps(stamps, np.zeros_like(x), np.zeros_like(y), self.quadratics(x, y), self.beta)
-        return (stamps / stamps.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
+        u, v = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
+        side = size or 2 * int(np.ceil(5.0 * self.width[0])) + 1
+        stamps = np.empty((len(u), side, side), np.float32)
+        quadratics, none = self.quadratics(u, v), np.zeros_like(u)
+        moffat_stamps(stamps, none, none, quadratics, self.beta)
+        total = stamps.sum(axis=(1, 2), dtype=np.float64, keepdims=True)
+        if dx or dy:
+            moffat_stamps(stamps, none + dx, none + dy, quadratics, self.beta)
+        result = (stamps / total).astype(np.float32)
+        return result[0] if np.ndim(x) == 0 else result

@@ -1,42 +1,9 @@
-"""Sources drawn with stamps of a measured PSF, moved by fractions of a pixel in Fourier space."""
+"""Sources drawn with stamps of a PSF, and how well they can be measured."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-
-def shifted(stamps: NDArray[np.floating], dx: Floats, dy: Floats) -> NDArray[np.float32]:
-    """Stamps moved by fractions of a pixel.
-
-    The stamp is read as a band-limited function: exact where the PSF is sampled well (FWHM above about 2.5
-    pixels). Zeros are put around it first, so that nothing comes in from the other side.
-
-    Parameters
-    ----------
-    stamps : array of shape (n, ny, nx)
-    dx, dy : float64 array of shape (n,)
-        Pixels, within -1 to 1.
-
-    Returns
-    -------
-    float32 array of shape (n, ny, nx)
-    """
-    from scipy import fft
-
-    _, ny, nx = stamps.shape
-    rows, columns = fft.next_fast_len(ny + 8, real=True), fft.next_fast_len(nx + 8, real=True)
-    waves = fft.rfft2(stamps, s=(rows, columns), workers=1)
-    ky, kx = 2 * np.pi * fft.fftfreq(rows), 2 * np.pi * fft.rfftfreq(columns)
-    phase_y = np.exp(-1j * np.outer(dy, ky))
-    phase_x = np.exp(-1j * np.outer(dx, kx))
-    # A half-pixel move of the Nyquist frequency is its real part.
-    if rows % 2 == 0:
-        phase_y[:, rows // 2] = phase_y[:, rows // 2].real
-    if columns % 2 == 0:
-        phase_x[:, -1] = phase_x[:, -1].real
-    moved = fft.irfft2(waves * phase_y[:, :, None] * phase_x[:, None, :], s=(rows, columns), workers=1)
-    return np.ascontiguousarray(moved[:, :ny, :nx], np.float32)
 
 
 def blurred(stamps: NDArray[np.floating], shape: Floats, index: Floats) -> NDArray[np.float32]:
