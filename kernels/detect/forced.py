@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+
+from skytrawl.errors import SchemaError
 from skytrawl.kernels.detect.types import as_plane, check_planes
 from skytrawl.kernels.flags import NO_DATA
 
@@ -39,25 +42,18 @@ def forced(flux: Any, flux_error: Any, mask: Any, x: Any, y: Any, *, xp: Any = N
     SchemaError
         For planes or positions that differ in shape.
     """
-    from skytrawl.errors import SchemaError
-
     check_planes(tuple(flux.shape), {"flux_error": flux_error, "mask": mask})
     if xp is None:
-        import numpy as xp  # the same statements below, on NumPy
-
-        from skytrawl.kernels.detect.interpolate import samples, table
-
-        x, y = xp.asarray(x, xp.float64), xp.asarray(y, xp.float64)
-        flux, flux_error, mask = as_plane(flux), as_plane(flux_error), xp.ascontiguousarray(mask, xp.uint16)
-    else:
-        samples = None
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if tuple(x.shape) != tuple(y.shape) or len(x.shape) != 1:
         raise SchemaError(f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}: give two vectors")
-    if samples is not None:
-        fluxes, errors, orders = samples(flux, flux_error, x, y, table())
-    else:
-        from skytrawl.kernels.detect.interpolate import sample_array
+    # Numba is loaded only now: columns may be looked up without.
+    from skytrawl.kernels.detect.interpolate import sample_array, samples, table
 
+    if xp is None:
+        fluxes, errors, orders = samples(as_plane(flux), as_plane(flux_error), x, y, table())
+        xp, mask = np, np.ascontiguousarray(mask, np.uint16)
+    else:
         fluxes, orders = sample_array(xp.astype(flux, xp.float32), x, y, xp)
         errors, _ = sample_array(xp.astype(flux_error, xp.float32), x, y, xp, squared=True)
     return {

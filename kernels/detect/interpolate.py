@@ -6,9 +6,9 @@ pixel is too low instead, by 7 % for a source on the corner of a pixel and a PSF
 
 Eight pixels an axis are taken where they are there: a sinc under a Kaiser window of parameter 4, multiplied
 by the polynomial that lets it reproduce quartics, so that smooth maps come out exactly. Sources with a Moffat
-PSF (exponent 3) lose 0.01 % on average and 0.03 % at worst at a FWHM of 3 px, 0.09 and 0.2 % at 2.6 px, 0.5 and
-0.9 % at 2.2 px; of the last, 0.3 and 0.6 % are lost by the sampling of such an image already. Nearer to bad
-pixels and borders Lagrange's polynomials through 6, 4 or 2 pixels take over.
+PSF (exponent 3) lose 0.01 % on average and 0.03 % at worst at a FWHM of 3 px, 0.09 and 0.2 % at 2.6 px, 0.5
+and 0.9 % at 2.2 px; of the last, 0.3 and 0.6 % are lost by the sampling of such an image already. Nearer to
+bad pixels and borders Lagrange's polynomials through 6, 4 or 2 pixels take over.
 """
 
 from functools import cache

@@ -85,7 +85,7 @@ def ellipse(sums: Any, xp: Any) -> tuple[Any, Any, Any]:
 def finish(
     columns: dict[str, Any],
     sums: Any,
-    around: tuple[Any, Any, Any, Any, Any],
+    around: tuple[Any, Any, Any, Any, Any, Any],
     shape: tuple[int, int],
     options: Detection,
     xp: Any,
