@@ -201,8 +201,8 @@ def field_grid(
     shape = (math.ceil(y.max()) - bottom + 1, math.ceil(x.max()) - left + 1)
     if max(shape) > max_side:
         raise ImageError(
-            f"the images need a grid of {shape[1]} x {shape[0]} pixels, more than {max_side} along a side: they "
-            "are not of one field, or one of them has a wrong WCS"
+            f"the images need a grid of {shape[1]} x {shape[0]} pixels, more than {max_side} along a side: "
+            "they are not of one field, or one of them has a wrong WCS"
         )
     wcs.wcs.crpix = [1.0 - left, 1.0 - bottom]
     wcs.wcs.set()

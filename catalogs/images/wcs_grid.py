@@ -27,8 +27,8 @@ def coordinate_grid(
     """Positions of the pixels of an output image on an input image.
 
     The WCS are followed exactly at the nodes of a grid; cubics between the nodes are compared with the exact
-    positions half-way, and the step is halved until they agree on the input image. At a step of one pixel nothing is
-    interpolated.
+    positions half-way, and the step is halved until they agree on the input image. At a step of one pixel
+    nothing is interpolated.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def _halved(axis: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 def _worst(found: Pair, exact: Pair, shape_in: tuple[int, int] | None, reach: float) -> float:
-    """Largest distance over the input image; infinite if a position there is missing, NaN if there is none."""
+    """Largest distance over the input image; infinite if a position is missing, NaN if none is there."""
     x, y = exact
     near = np.isfinite(x) & np.isfinite(y)
     if shape_in is not None:

@@ -35,8 +35,8 @@ def require_sky(wcs: Any) -> Any:
         return wcs_to_celestial_frame(wcs)
     except ValueError as error:
         raise ImageError(
-            f"positions with axes {kinds} are not positions among the stars: equatorial, galactic or ecliptic "
-            "ones are needed"
+            f"positions with axes {kinds} are not positions among the stars: equatorial, galactic or "
+            "ecliptic ones are needed"
         ) from error
 
 

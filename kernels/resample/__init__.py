@@ -1,8 +1,8 @@
 """Images on another pixel grid: flux-conserving Lanczos-3 with variance and mask, and coadds.
 
-An output pixel takes the kernel's value at its centre on the input image times its area in input pixels, so that
-the flux of a star is kept; images of surface brightness leave the area out. Kernels of 6 x 6 input pixels are
-stretched where an output pixel is larger than 1.25 input pixels.
+An output pixel takes the kernel's value at its centre on the input image times its area in input pixels, so
+that the flux of a star is kept; images of surface brightness leave the area out. The kernel of 6 x 6 input
+pixels is stretched where an output pixel is larger than 1.25 input pixels.
 """
 
 from typing import Any
@@ -27,10 +27,11 @@ def resample(
 ) -> Resampled:
     """Resample an exposure onto another grid of pixels.
 
-    Pixels that cannot be used (bits of `flags.UNUSABLE`, NaN, negative variance) or lie outside the image get no
-    weight, and the rest of the kernel is scaled up. If they would have had more than `tolerance` of the weight
-    (sum of absolute values), the output pixel carries their bits (EDGE for what lies outside); if less,
-    INTERPOLATED alone; if less than half the kernel is left, there is no value: NaN, NO_DATA and no coverage.
+    Pixels that cannot be used (bits of `flags.UNUSABLE`, NaN, negative variance) or lie outside the image get
+    no weight, and the rest of the kernel is scaled up. If they would have had more than `tolerance` of the
+    weight (sum of absolute values), the output pixel carries their bits (EDGE for what lies outside); if
+    less, INTERPOLATED alone; if less than half the kernel is left, there is no value: NaN, NO_DATA and no
+    coverage.
     Bits of usable pixels (SUSPECT, INTERPOLATED) are carried from pixels with a weight above `tolerance`.
 
     Parameters
@@ -71,11 +72,11 @@ def resample(
     if xp is None:
         from skytrawl.kernels.resample import cpu
 
-        *out, areas, noise = cpu.resample(planes, *arguments)
+        planes_out, areas, noise = cpu.resample(planes, *arguments)
     else:
         from skytrawl.kernels.resample import arrays
 
-        *out, areas, noise = arrays.resample(planes, *arguments, xp)
+        planes_out, areas, noise = arrays.resample(planes, *arguments, xp)
     # The noise at low frequencies keeps the variance of the area (flux is conserved), single pixels do not.
     correlation = max(areas / noise, 1.0) if noise > 0 else np.nan
-    return Resampled(*out, float(correlation))
+    return Resampled(*planes_out, float(correlation))

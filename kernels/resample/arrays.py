@@ -7,7 +7,7 @@ import numpy as np
 from skytrawl.kernels import flags
 from skytrawl.kernels.resample.lanczos import EDGE, ENOUGH, NEGLIGIBLE, RADIUS
 from skytrawl.kernels.resample.spline import dense_weights, missing, node_area
-from skytrawl.kernels.resample.types import CoordinateGrid
+from skytrawl.kernels.resample.types import CoordinateGrid, HasPlanes, Sums
 
 
 def put(xp: Any, array: Any, like: Any) -> Any:
@@ -54,15 +54,15 @@ def _axis(place: Any, widen: float, xp: Any) -> tuple[Any, list[Any]]:
 
 
 def resample(
-    planes: Any,
+    planes: HasPlanes,
     grid: CoordinateGrid,
     shape: tuple[int, int],
     flux: bool,
     widen: float,
     tolerance: float,
     xp: Any,
-) -> tuple[Any, Any, Any, Any, float, float]:
-    """Image, variance, mask, coverage and the two sums of the noise; see `skytrawl.kernels.resample.resample`.
+) -> Sums:
+    """Image, variance, mask, coverage and the two sums of the noise; see `resample`.
 
     Sums run in float64. Memory is some twenty output planes of float64.
     """
@@ -130,7 +130,7 @@ def _finish(
     flux: bool,
     tolerance: float,
     xp: Any,
-) -> tuple[Any, Any, Any, Any, float, float]:
+) -> Sums:
     """Scale up what lost weight, and say so in the mask."""
     value, spread, squares, kept, lost, outside = sums
     bad_bits, good_bits = bits
@@ -153,11 +153,5 @@ def _finish(
     variance = xp.where(covered, spread / (kept * kept) * gain * gain, nan)
     areas = xp.sum(xp.where(covered, area, zero))
     noise = xp.sum(xp.where(covered, area * area * squares / (kept * kept), zero))
-    return (
-        xp.astype(image, xp.float32),
-        xp.astype(variance, xp.float32),
-        mask,
-        covered,
-        float(areas),
-        float(noise),
-    )
+    planes = xp.astype(image, xp.float32), xp.astype(variance, xp.float32), mask, covered
+    return planes, float(areas), float(noise)

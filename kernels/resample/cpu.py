@@ -1,15 +1,12 @@
 """Resampling in Numba: one pass over the output, image, variance and mask together."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from skytrawl.kernels import flags
 from skytrawl.kernels.jit import njit
 from skytrawl.kernels.resample.lanczos import EDGE, ENOUGH, NEGLIGIBLE, RADIUS, TABLE, weight_table
 from skytrawl.kernels.resample.spline import axis_weights, node_area
-from skytrawl.kernels.resample.types import CoordinateGrid
+from skytrawl.kernels.resample.types import CoordinateGrid, HasPlanes, Sums
 
 UNUSABLE = np.uint16(flags.UNUSABLE)
 NO_DATA = np.uint16(flags.NO_DATA)
@@ -40,24 +37,12 @@ def _windows(bits, along, near):  # type: ignore[no-untyped-def]
     ny, nx = bits.shape
     for i in range(ny):
         for j in range(nx - 5):
-            along[i, j] = (
-                bits[i, j]
-                | bits[i, j + 1]
-                | bits[i, j + 2]
-                | bits[i, j + 3]
-                | bits[i, j + 4]
-                | bits[i, j + 5]
-            )
+            found = bits[i, j] | bits[i, j + 1] | bits[i, j + 2]
+            along[i, j] = found | bits[i, j + 3] | bits[i, j + 4] | bits[i, j + 5]
     for i in range(ny - 5):
         for j in range(nx - 5):
-            near[i, j] = (
-                along[i, j]
-                | along[i + 1, j]
-                | along[i + 2, j]
-                | along[i + 3, j]
-                | along[i + 4, j]
-                | along[i + 5, j]
-            )
+            found = along[i, j] | along[i + 1, j] | along[i + 2, j]
+            near[i, j] = found | along[i + 3, j] | along[i + 4, j] | along[i + 5, j]
 
 
 @njit()
@@ -178,7 +163,8 @@ def _resample(  # type: ignore[no-untyped-def]
             y = w0 * row[1, b] + w1 * row[1, b + 1] + w2 * row[1, b + 2] + w3 * row[1, b + 3]
             area = w0 * row[2, b] + w1 * row[2, b + 1] + w2 * row[2, b + 2] + w3 * row[2, b + 3]
             # False for NaN
-            if not (x >= -0.5 - EDGE and x <= nx - 0.5 + EDGE and y >= -0.5 - EDGE and y <= ny - 0.5 + EDGE):
+            along = x >= -0.5 - EDGE and x <= nx - 0.5 + EDGE
+            if not (along and y >= -0.5 - EDGE and y <= ny - 0.5 + EDGE and area >= 0):
                 out_image[i, j], out_variance[i, j], out_mask[i, j] = np.nan, np.nan, NO_DATA
                 continue
             gain = area if flux else 1.0
@@ -203,9 +189,14 @@ def _resample(  # type: ignore[no-untyped-def]
 
 
 def resample(
-    planes: Any, grid: CoordinateGrid, shape: tuple[int, int], flux: bool, widen: float, tolerance: float
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], float, float]:
-    """Image, variance, mask, coverage and the two sums of the noise; see `skytrawl.kernels.resample.resample`."""
+    planes: HasPlanes,
+    grid: CoordinateGrid,
+    shape: tuple[int, int],
+    flux: bool,
+    widen: float,
+    tolerance: float,
+) -> Sums:
+    """Planes and the two sums of the noise; see `skytrawl.kernels.resample.resample`."""
     image = np.ascontiguousarray(planes.image, np.float32)
     variance = np.ascontiguousarray(planes.variance, np.float32)
     mask = np.ascontiguousarray(planes.mask, np.uint16)
@@ -222,4 +213,4 @@ def resample(
         image, variance, bits, near, dirty, grid.x, grid.y, node_area(grid), first_y, weights_y, first_x,
         weights_x, flux, widen, tolerance, weight_table(), *out, coverage,
     )  # fmt: skip
-    return *out, coverage, float(areas), float(noise)
+    return (*out, coverage), float(areas), float(noise)

@@ -1,8 +1,8 @@
 """Lanczos-3 weights, and what becomes of pixels where some of them fall on pixels that cannot be used.
 
 The kernel is ``sinc(d) sinc(d / 3)`` for |d| < 3 pixels, the weights of an axis divided by their sum (Duchon
-1979, J. Appl. Meteorol. 18, 1016). Where an output pixel is larger than an input pixel the kernel is stretched,
-so that what the output cannot sample is averaged, not aliased.
+1979, J. Appl. Meteorol. 18, 1016). Where an output pixel is larger than an input pixel the kernel is
+stretched, so that what the output cannot sample is averaged, not aliased.
 """
 
 from functools import lru_cache
@@ -24,8 +24,8 @@ WIDEST: Final = 32.0
 EDGE: Final = 1e-6
 # Weights below this touch nothing.
 NEGLIGIBLE: Final = 1e-4
-# Part of the kernel that must lie on usable pixels for a value.
-ENOUGH: Final = 0.5
+# Part of the kernel that must lie on usable pixels for a value: half, and rounding must not decide.
+ENOUGH: Final = 0.499
 
 
 def _weights(fraction: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -78,7 +78,7 @@ def missing(grid: CoordinateGrid) -> NDArray[np.bool_]:
     return ~(np.isfinite(grid.x) & np.isfinite(grid.y) & np.isfinite(node_area(grid)))
 
 
-def _slopes(grid: CoordinateGrid) -> tuple[NDArray[np.float64], ...]:
+def _slopes(grid: CoordinateGrid) -> tuple[Any, Any, Any, Any]:
     """Derivatives at the nodes: dx/dX, dx/dY, dy/dX, dy/dY with (X, Y) the output pixels."""
     with np.errstate(invalid="ignore"):
         x_down, x_along = np.gradient(grid.x, *grid.step, edge_order=2)
@@ -90,7 +90,7 @@ def node_area(grid: CoordinateGrid) -> NDArray[np.float64]:
     """Area of an output pixel in input pixels at the nodes, float64[my, mx]."""
     x_along, x_down, y_along, y_down = _slopes(grid)
     with np.errstate(invalid="ignore"):
-        return np.abs(x_along * y_down - x_down * y_along)
+        return np.asarray(np.abs(x_along * y_down - x_down * y_along), np.float64)
 
 
 def stretch(grid: CoordinateGrid, shape_in: tuple[int, int]) -> float:

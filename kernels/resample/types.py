@@ -12,9 +12,17 @@ from skytrawl.errors import ParameterError
 class HasPlanes(Protocol):
     """Anything with the three planes of an exposure."""
 
-    image: Any
-    variance: Any
-    mask: Any
+    @property
+    def image(self) -> Any:
+        """Image [ny, nx]."""
+
+    @property
+    def variance(self) -> Any:
+        """Variance [ny, nx]."""
+
+    @property
+    def mask(self) -> Any:
+        """Mask [ny, nx]."""
 
 
 class Planes(NamedTuple):
@@ -52,6 +60,10 @@ class Resampled(NamedTuple):
     mask: Any
     coverage: Any
     noise_correlation: float
+
+
+# Image, variance, mask and coverage, with the sums that make the noise correlation.
+Sums = tuple[tuple[Any, Any, Any, Any], float, float]
 
 
 @dataclass(frozen=True, eq=False)
