@@ -1,8 +1,9 @@
 """Noise of a matched difference: how its pixels are correlated, and the filter that allows for it.
 
-A pixel's noise is written ``n(x) = s(x) g(x)`` with s^2 the variance plane and g stationary with the correlation rho
-(1 at lag 0). A weighted sum ``sum_v w(v) n(x + v)`` then has the variance ``sum_v s^2(x + v) w(v) (rho * w)(v)``, where
-s(v) s(v') is replaced by the mean of s^2(v) and s^2(v'): exact where s is constant, else right to second order.
+A pixel's noise is written ``n(x) = s(x) g(x)`` with s^2 the variance plane and g stationary with the
+correlation rho (1 at lag 0). A weighted sum ``sum_v w(v) n(x + v)`` then has the variance ``sum_v s^2(x + v)
+w(v) (rho * w)(v)``, where s(v) s(v') is replaced by the mean of s^2(v) and s^2(v'): exact where s is
+constant, else right to second order.
 """
 
 import numpy as np
@@ -64,10 +65,10 @@ def noise_correlation(
 ) -> tuple[Stamp, float]:
     """Correlation of the noise of one image, measured on a difference that it entered.
 
-    The autocorrelation of an image's empty sky holds faint stars as well; they cancel in the difference D. Only
-    the image's own noise is common to D = k * I + (another image) and I:
-    ``<D(x) I(x + l)> = (k reversed * c)(l)``, c the covariance of I's noise, which is solved for at lags up to
-    `lag` by least squares.
+    The autocorrelation of an image's empty sky holds faint stars as well; they cancel in the difference D.
+    Only the image's own noise is common to D = k * I + (another image) and I:
+    ``<D(x) I(x + l)> = (k reversed * c)(l)``, c the covariance of I's noise, which is solved for at lags up
+    to `lag` by least squares.
 
     Parameters
     ----------
@@ -138,10 +139,11 @@ def variance_kernel(weights: Stamp, correlation: Stamp) -> Stamp:
 
 
 def matched_weights(template: Stamp, noise_power: Stamp, shape: tuple[int, int], half: int) -> Stamp:
-    """Weights with which a difference is correlated to find `template` in its noise, cut to 2 half + 1 pixels.
+    """Weights with which a difference is correlated to find `template` in its noise, cut to 2 half + 1
+    pixels.
 
-    The matched filter ``T / P`` of the frequencies; cut off smoothly, so that it is no longer quite optimal, but
-    all that is computed with the weights stays exact for them.
+    The matched filter ``T / P`` of the frequencies; cut off smoothly, so that it is no longer quite optimal,
+    but all that is computed with the weights stays exact for them.
 
     Parameters
     ----------

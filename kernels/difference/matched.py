@@ -10,6 +10,7 @@ from skytrawl.kernels.difference.kernel import MatchingKernel
 from skytrawl.kernels.difference.matching import match_kernel
 from skytrawl.kernels.difference.nodes import place_nodes
 from skytrawl.kernels.difference.residuals import ModelError, fit_model_error
+from skytrawl.kernels.difference.sides import cleaned, new_sources, null_variance, sources, subtract, unusable
 from skytrawl.kernels.difference.types import Difference, Side
 from skytrawl.kernels.measure.background import background
 from skytrawl.kernels.psf import PsfModel
@@ -18,9 +19,7 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Stamp = NDArray[np.float64]
 
-_LOST = 0.02  # share of the squared kernel on bad pixels above which a convolved pixel is bad
-_KEPT = 0.7  # share of a source's score that must rest on good pixels
-_SOURCE = 4.0  # sigma of the smoothed model above which a pixel is no empty sky
+_KEPT = 0.5  # share of a source's score that must rest on good pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +64,12 @@ def matched_difference(
 ) -> MatchedDifference:
     """Subtract one image from another after convolving one of them with a fitted kernel.
 
-    With D = A * N - B * R (A = 1 and B the kernel, or A the kernel and B = 1, both divided by the kernel's sum), the
-    score is ``S = w . D``, w the matched filter T / P of the template T = A * PSF in noise of the power
-    ``P = s_n^2 rho_n |A|^2 + s_r^2 rho_r |B|^2``. That is ZOGY's score (Zackay et al. 2016, eq. 12) with a fitted
-    ratio in place of two PSF models, and for correlated noise. V(S) sums the variance planes with
-    `decorrelate.variance_kernel` of w correlated with A and B, and adds the error of the model (`residuals`).
+    With D = A * N - B * R (A = 1 and B the kernel, or A the kernel and B = 1, both divided by the kernel's
+    sum), the score is ``S = w . D``, w the matched filter T / P of the template T = A * PSF in noise of the
+    power ``P = s_n^2 rho_n |A|^2 + s_r^2 rho_r |B|^2``. That is ZOGY's score (Zackay et al. 2016, eq. 12)
+    with a fitted ratio in place of two PSF models, and for correlated noise. V(S) sums the variance planes
+    with `decorrelate.variance_kernel` of w correlated with A and B, and adds the error of the model
+    (`residuals`).
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ def matched_difference(
     psf : PsfModel, optional
         Of the science image, if it varies over the field; by default the stamp of `science`.
     lag : int, pixels
-        To which the correlation of the noise is measured (`decorrelate.noise_correlation`); 0 takes it as white.
+        To which the correlation of the noise is measured (`decorrelate.noise_correlation`); 0 takes it as
+        white.
     mesh : int or None, pixels
         Box in which the background of the difference is measured and subtracted.
     nodes : int, optional
@@ -93,16 +94,17 @@ def matched_difference(
     MatchedDifference
         `d` in image units of the science image, whitened; `f_s` and `blank_variance` are maps [ny, nx].
     """
-    bad_n, bad_r = _bad(science), _bad(reference)
-    v_n, v_r = _clean(science.variance, bad_n), _clean(reference.variance, bad_r)
-    n, r = _clean(science.image, bad_n), _clean(reference.image, bad_r)
+    bad_n, bad_r = unusable(science), unusable(reference)
+    v_n, v_r = cleaned(science.variance, bad_n), cleaned(reference.variance, bad_r)
+    n, r = cleaned(science.image, bad_n), cleaned(reference.image, bad_r)
     if kernel is None:
         kernel = match_kernel(n, r, (v_n, v_r), bad_n | bad_r, half_width=half_width, degree=degree)
-    d, model, usable = _subtract(n, r, bad_n, bad_r, kernel)
-    sky = usable & ~_sources(n, v_n) & ~_sources(r, v_r)
+    d, model, usable = subtract(n, r, bad_n, bad_r, kernel)
+    sky = usable & ~sources(n, v_n) & ~sources(r, v_r)
     level = background(d, ~sky, box=mesh).level if mesh else np.zeros(n.shape, np.float32)
     d = np.where(usable, d - level, np.float32(0))
     ny, nx = n.shape
+    sky &= ~new_sources(d, v_n, np.asarray(science.psf, np.float32))
     responses = _responses(kernel, (nx - 1) / 2, (ny - 1) / 2)
     rho, amplitude = [noise.white(), noise.white()], [float("nan"), float("nan")]
     if lag > 0:
@@ -117,6 +119,7 @@ def matched_difference(
         for name in ("score", "variance", "blank", "f_s", "share", "m", "d")
     }
     good = usable.astype(np.float32)
+    own: list[tuple[float, float, float]] = []
     count = nodes or (1 if kernel.degree == 0 and psf.degree == 0 else 3)
     for node in place_nodes((ny, nx), count):
         a, b = _responses(kernel, node.x, node.y)
@@ -139,6 +142,16 @@ def matched_difference(
         response = weights * template
         maps["share"][part] += node.correlate(good, response / response.sum())
         maps["f_s"][part] += np.float32(response.sum()) * node.weight
+        own.append(
+            _own(
+                (q_n, q_r),
+                (level_n, level_r),
+                (science, reference),
+                psf.at(node.x, node.y),
+                kernel,
+                response.sum(),
+            )
+        )
         white = noise.whitening(power, shape, half)
         maps["d"][part] += node.correlate(d, white)
     bad = ~usable | (maps["share"] < _KEPT)
@@ -147,8 +160,12 @@ def matched_difference(
         model_error = fit_model_error(maps["score"], maps["variance"], maps["m"], ~bad)
     elif model_error is False:
         model_error = ModelError()
-    variance = maps["variance"] + model_error.variance(maps["m"])
-    scorr = np.where(bad, np.float32(0), maps["score"] / np.sqrt(np.where(bad, 1, variance)))
+    extra = model_error.variance(maps["m"])
+    middle = np.mean(own, axis=0).tolist()
+    quiet = np.where(bad, np.float32(1), maps["variance"])
+    null = null_variance(maps["score"], quiet, maps["blank"], (middle[0], middle[1], middle[2])) + extra
+    scorr = np.where(bad, np.float32(0), maps["score"] / np.sqrt(null))
+    variance = maps["variance"] + extra
     return MatchedDifference(
         d=np.where(bad, np.float32(0), maps["d"]),
         psf_d=noise.convolved(template, white),
@@ -168,24 +185,6 @@ def matched_difference(
     )
 
 
-def _bad(side: Side) -> Mask:
-    finite = np.isfinite(side.image) & np.isfinite(side.variance) & (np.asarray(side.variance) > 0)
-    found: Mask = ~finite if side.bad is None else ~finite | side.bad
-    return found
-
-
-def _clean(plane: Image, bad: Mask) -> Image:
-    return np.where(bad, np.float32(0), np.asarray(plane, np.float32))
-
-
-def _sources(image: Image, variance: Image) -> Mask:
-    """Pixels near light, judged on 5 x 5 pixels."""
-    from scipy.ndimage import binary_dilation, uniform_filter
-
-    level = uniform_filter(image, 5) > _SOURCE / 5 * np.sqrt(np.maximum(uniform_filter(variance, 5), 0))
-    return np.asarray(binary_dilation(level, iterations=3), np.bool_)
-
-
 def _gain(stamp: Stamp, shape: tuple[int, int]) -> Stamp:
     gain: Stamp = np.abs(np.fft.rfft2(noise.embed(stamp, shape))) ** 2
     return gain
@@ -199,27 +198,32 @@ def _responses(kernel: MatchingKernel, x: float, y: float) -> tuple[Stamp, Stamp
     return stamp / stamp.sum(), one / stamp.sum()
 
 
-def _subtract(
-    n: Image, r: Image, bad_n: Mask, bad_r: Mask, kernel: MatchingKernel
-) -> tuple[Image, Image, Mask]:
-    """Difference, model of the static sky in it, and the pixels that can be used."""
-    from scipy.signal import oaconvolve
+def _own(
+    kernels: tuple[Stamp, Stamp],
+    levels: tuple[float, float],
+    sides: tuple[Side, Side],
+    psf: NDArray[np.float32],
+    kernel: MatchingKernel,
+    f_s: float,
+) -> tuple[float, float, float]:
+    """Variance per score that a source of either image adds where it stands, and that noise adds.
 
-    forward = kernel.direction == "reference"
-    target, other, bad_t, bad_o = (n, r, bad_n, bad_r) if forward else (r, n, bad_r, bad_n)
-    scale = np.float32(kernel.scale())
-    # A bad pixel of the convolved image is filled with what the other shows, so that its neighbours differ little.
-    filled = np.where(bad_o & ~bad_t, target / scale, other)
-    model = kernel.convolve(filled) + kernel.background_image()
-    half = kernel.basis.half_width
-    share = kernel.middle**2
-    lost = oaconvolve(
-        np.pad(bad_o, half, constant_values=True).astype(np.float32),
-        (share / share.sum()).astype(np.float32),
-        "valid",
-    )
-    usable = ~(bad_t | bad_o | (lost > _LOST))
-    d = target - model
-    if not forward:
-        d, model = -d / scale, model / scale
-    return np.where(usable, d, np.float32(0)), np.where(usable, model, np.float32(0)), usable
+    A source of flux alpha in a side of which the variance comes from its counts adds ``alpha scale P / gain``
+    to the variance plane.
+    """
+    scale = kernel.scale() if kernel.direction == "reference" else 1 / kernel.scale()
+    found, empty = [], []
+    for q, level, side, stamp, flux in zip(
+        kernels, levels, sides, (psf, sides[1].psf), (1.0, 1 / scale), strict=True
+    ):
+        half = min(q.shape[0], stamp.shape[0]) // 2
+        inner_q, inner_p = (_middle(plane, half) for plane in (q, stamp))
+        found.append(0.0 if side.gain is None else float(np.sum(inner_q * inner_p)) * flux / side.gain / f_s)
+        empty.append(level * float(q.sum()))
+    noise_slope = (found[0] * empty[0] - found[1] * empty[1]) / max(sum(empty), 1e-300)
+    return found[0], found[1], noise_slope
+
+
+def _middle(plane: NDArray[np.floating], half: int) -> NDArray[np.floating]:
+    y, x = plane.shape[0] // 2, plane.shape[1] // 2
+    return plane[y - half : y + half + 1, x - half : x + half + 1]

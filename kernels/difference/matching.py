@@ -21,7 +21,10 @@ from skytrawl.kernels.psf import n_terms
 Image = NDArray[np.float32]
 
 _CLIP = 5.0  # pixels that fail by more sigmas are left out of the next iteration
-_START = 0.01  # guess of the fraction by which the model fails
+# Most of the fraction by which the model is allowed to fail in the weights. With more, stars weigh no more
+# than the cores of galaxies, which say nothing of the fine structure of the kernel: the kernel gets too
+# smooth, and the fraction grows further.
+_MOST = 0.01
 
 
 def match_kernel(
@@ -44,9 +47,11 @@ def match_kernel(
 ) -> MatchingKernel:
     """Solve the kernel between two images on one grid.
 
-    Least squares with weights ``1 / (V_target + sum(K^2) V_other + (f M)^2)``, M the model and f the fraction by
-    which it fails on the stamps, measured in each iteration; without f a few bright stars would decide alone.
-    Sums are kept in float64. Pixels and whole stamps that do not fit (variables, transients, cosmic rays) are left out.
+    Least squares with weights ``1 / (V_target + sum(K^2) V_other + (f M)^2)``, M the model and f the fraction
+    by which it fails on the stamps, measured in each iteration and at most 1 %; without f a few bright stars
+    would decide alone.
+    Sums are kept in float64. Pixels and whole stamps that do not fit (variables, transients, cosmic rays) are
+    left out.
 
     Parameters
     ----------
@@ -54,22 +59,22 @@ def match_kernel(
     variance : (science, reference), float32[ny, nx]
     bad : bool[ny, nx], unusable in either image
     stamps : float64[n, 2] or bool[ny, nx], optional
-        Positions (x, y) of stars, of which pixels within `radius` are used, or the pixels themselves. By default
-        all pixels that show light in both images.
+        Positions (x, y) of stars, of which pixels within `radius` are used, or the pixels themselves. By
+        default all pixels that show light in both images.
     half_width : int, pixels, of a delta basis
     degree, background_degree : int, of the polynomials of kernel and background
     direction : {"reference", "science", "auto"}
-        The image that is convolved; "auto" takes the direction with the smaller noise gain sum(K^2) / sum(K)^2,
-        which is the one that blurs the sharper image.
+        The image that is convolved; "auto" takes the direction that leaves the smaller fraction of the light,
+        and where both leave less than 1 % the one with the smaller noise gain sum(K^2) / sum(K)^2.
     basis : KernelBasis, optional, instead of a delta basis
     radius : float, pixels
     block, max_pixels : see `choose_stamps`
     iterations : int
     decay : float, pixels
         Expected fall of the kernel: a term at distance r from the middle has the prior standard deviation
-        ``0.3 exp(-r / decay)`` times the flux ratio (per order of the polynomials, 0.3 times less). It matters
-        where the stamps say nothing: noise of wings is degenerate with the background. Default: a third of the
-        half width, at least 1.5.
+        ``0.3 exp(-r / decay)`` times the flux ratio (per order of the polynomials, 0.3 times less). It
+        matters where the stamps say nothing: noise of wings is degenerate with the background. Default: a
+        third of the half width, at least 1.5.
 
     Raises
     ------
@@ -97,8 +102,8 @@ def match_kernel(
             )
             for way in ("reference", "science")
         ]
-        gains = [np.sum(fit.middle**2) / fit.scale() ** 2 for fit in fits]
-        direction = fits[int(np.argmin(gains))].direction
+        cost = [(max(fit.residual, _MOST), np.sum(fit.middle**2) / fit.scale() ** 2) for fit in fits]
+        direction = fits[cost.index(min(cost))].direction
     images = (science, reference) if direction == "reference" else (reference, science)
     planes = variance if direction == "reference" else variance[::-1]
     chosen = choose_stamps(select, block=block, max_pixels=max_pixels)
@@ -172,7 +177,7 @@ class _System:
             self.variance_other[s.y, s.x].astype(np.float64),
         )
         self.model = np.abs(self.values)
-        self.gain, self.fraction = 0.3, _START
+        self.gain, self.fraction, self.residual = 0.3, _MOST, _MOST
         self.good = np.ones(len(s.y), np.bool_)
         self.kept = np.ones(len(s), np.bool_)
         self.chi2 = float("nan")
@@ -231,8 +236,8 @@ class _System:
 
         Its expected contribution N to the normal matrix M draws the kernel towards zero. With M v = s N v the
         solution without it is ``sum v (v . side) / (s - 1)``; directions without signal, in which s - 1 is
-        only the scatter of N, are damped: ``(s - 1) / ((s - 1)^2 + t^2)``, t the largest s - 1 that n terms show
-        by chance on P pixels, 2 sqrt(n / P) + n / P (Marchenko & Pastur 1967).
+        only the scatter of N, are damped: ``(s - 1) / ((s - 1)^2 + t^2)``, t the largest s - 1 that n terms
+        show by chance on P pixels, 2 sqrt(n / P) + n / P (Marchenko & Pastur 1967).
         """
         from scipy.linalg import LinAlgError, eigh
 
@@ -266,7 +271,8 @@ class _System:
         if bright.sum() >= 50:
             ratio = np.abs(residual[bright] / self.model[bright])
             excess = (1.4826 * np.median(ratio)) ** 2 - np.median(noise[bright] / self.model[bright] ** 2)
-            self.fraction = float(np.sqrt(max(excess, 1e-8)))
+            self.residual = float(np.sqrt(max(excess, 1e-8)))
+            self.fraction = min(self.residual, _MOST)
         total = noise + (self.fraction * self.model) ** 2
         square = residual**2 / total
         self.good = square < _CLIP**2
@@ -298,5 +304,5 @@ class _System:
             n_pixels=int((self.good & np.repeat(self.kept, size)).sum()),
             n_clipped=int((~self.kept).sum()),
             chi2=self.chi2,
-            residual=self.fraction,
+            residual=self.residual,
         )

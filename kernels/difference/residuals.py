@@ -1,13 +1,14 @@
 """The error of a matched model under sources, measured on what it leaves there.
 
-A fitted kernel is never perfect: where a source has the filtered model M (the score that it would have, were it not
-subtracted), an error of its flux leaves a part of M, a wrong position a part of its gradient, a wrong width a part of
-its Laplacian. So the score has the extra variance
+A fitted kernel is never perfect: where a source has the filtered model M (the score that it would have, were
+it not subtracted), an error of its flux leaves a part of M, a wrong position a part of its gradient, a wrong
+width a part of its Laplacian. So the score has the extra variance
 
 ``V_model = f^2 M^2 + t^2 |grad M|^2 + w^2 (laplace M)^2``
 
-of which ZOGY's astrometric term (Zackay et al. 2016, their section 3.3) is the middle one. f (relative), t (pixels)
-and w (pixels^2) come from the scores on the sources of the pair, as the second moments beyond the noise.
+of which ZOGY's astrometric term (Zackay et al. 2016, their section 3.3) is the middle one. f (relative), t
+(pixels) and w (pixels^2) come from the scores on the sources of the pair, as the second moments beyond the
+noise.
 """
 
 from dataclasses import dataclass
