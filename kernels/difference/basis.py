@@ -49,8 +49,8 @@ class KernelBasis:
 
     @property
     def radius(self) -> NDArray[np.float64]:
-        """Mean distance from the middle of each term, weighted by its absolute values; float64[n_terms],
-        pixels.""" offset = np.arange(-self.half_width, self.half_width + 1.0)
+        """Mean distance of each term from the middle, weighted by absolute value; float64[n_terms], pixels."""
+        offset = np.arange(-self.half_width, self.half_width + 1.0)
         weight = np.abs(self.planes)
         distance = np.hypot(offset[:, None], offset[None, :])
         mean: NDArray[np.float64] = (weight * distance).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))

@@ -139,8 +139,7 @@ def variance_kernel(weights: Stamp, correlation: Stamp) -> Stamp:
 
 
 def matched_weights(template: Stamp, noise_power: Stamp, shape: tuple[int, int], half: int) -> Stamp:
-    """Weights with which a difference is correlated to find `template` in its noise, cut to 2 half + 1
-    pixels.
+    """Weights that find `template` in a difference by correlation, cut to 2 half + 1 pixels.
 
     The matched filter ``T / P`` of the frequencies; cut off smoothly, so that it is no longer quite optimal,
     but all that is computed with the weights stays exact for them.
