@@ -89,8 +89,10 @@ def _median(mesh: NDArray[np.float64]) -> NDArray[np.float64]:
         near = distance_transform_edt(missing, return_distances=False, return_indices=True)
         mesh = mesh[tuple(near)]
     # Mirrored about the edge with the sign turned, so that a slope keeps its ends.
-    padded = np.pad(mesh, 1, mode="reflect", reflect_type="odd") if min(mesh.shape) > 1 else np.pad(
-        mesh, 1, mode="edge"
+    padded = (
+        np.pad(mesh, 1, mode="reflect", reflect_type="odd")
+        if min(mesh.shape) > 1
+        else np.pad(mesh, 1, mode="edge")
     )
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
     return np.asarray(np.median(windows, axis=(2, 3)), np.float64)

@@ -9,17 +9,18 @@ import numpy as np
 from skytrawl.kernels.jit import njit
 
 PAD = 2
+HUGE = 1e30  # pixels with a larger variance do not count
 
 
 @njit()
-def peaks(image, level, bad, border):  # type: ignore[no-untyped-def]
-    """Local maxima (5x5) above a level map, as flat indices in raster order."""
+def peaks(image, variance, factor, border):  # type: ignore[no-untyped-def]
+    """Local maxima (5x5) above `factor` times the root of the variance, as flat indices in raster order."""
     ny, nx = image.shape
     found = []
     for y in range(border, ny - border):
         for x in range(border, nx - border):
             value = image[y, x]
-            if value <= level[y, x] or bad[y, x]:
+            if value <= 0 or value * value <= factor * factor * variance[y, x]:
                 continue
             highest = True
             for j in range(max(y - 2, 0), min(y + 3, ny)):
@@ -30,6 +31,33 @@ def peaks(image, level, bad, border):  # type: ignore[no-untyped-def]
             if highest:
                 found.append(y * nx + x)
     return np.array(found, dtype=np.int64)
+
+
+@njit(fastmath=True)
+def smooth(image, kernel):  # type: ignore[no-untyped-def]
+    """Convolution with a symmetric kernel (its half from the middle on) along both axes, zero outside."""
+    ny, nx = image.shape
+    n = len(kernel)
+    out = np.empty_like(image)
+    row = np.zeros(nx + 2 * n, image.dtype)
+    for y in range(ny):
+        inner = row[n : n + nx]
+        inner[:] = kernel[0] * image[y]
+        for t in range(1, n):
+            if y - t >= 0 and y + t < ny:
+                inner += kernel[t] * (image[y - t] + image[y + t])
+            elif y - t >= 0:
+                inner += kernel[t] * image[y - t]
+            elif y + t < ny:
+                inner += kernel[t] * image[y + t]
+        for x in range(nx):
+            out[y, x] = kernel[0] * row[n + x]
+        for t in range(1, n):
+            left, right = row[n - t : n - t + nx], row[n + t : n + t + nx]
+            factor = kernel[t]
+            for x in range(nx):
+                out[y, x] += factor * (left[x] + right[x])
+    return out
 
 
 @njit()
@@ -106,9 +134,12 @@ def add(image, stamp, factor, x, y, half):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def sweep(rest, weight, basis, terms, k, x, y, flux, half, error, move):  # type: ignore[no-untyped-def]
+def sweep(  # type: ignore[no-untyped-def]
+    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, error, move,
+):  # fmt: skip
     """One Gauss-Newton step of flux and position for each star in turn, on the image minus all stars.
 
+    The variance of a pixel is that of the sky and `slope` times what the models put there.
     `rest`, `x`, `y`, `flux` are updated in place and stay consistent; `error` [n, 3] takes the standard
     deviations (flux, x, y). A step is at most half a pixel; with `move` 0 positions stay.
     """
@@ -125,11 +156,15 @@ def sweep(rest, weight, basis, terms, k, x, y, flux, half, error, move):  # type
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, stamps)
         f = flux[s]
+        one, zero = np.float32(1), np.float32(0)
         a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = 0.0
         for j in range(max(0, h - py), min(2 * h + 1, ny - py + h)):
             for i in range(max(0, h - px), min(2 * h + 1, nx - px + h)):
-                w = weight[py - h + j, px - h + i]
                 r = rest[py - h + j, px - h + i]
+                v = sky_variance[py - h + j, px - h + i]
+                if v > HUGE:
+                    continue
+                w = one / (v + slope * max(data[py - h + j, px - h + i] - r, zero))
                 p0, p1, p2 = stamps[0, j, i], stamps[1, j, i], stamps[2, j, i]
                 a00 += w * p0 * p0
                 a01 += w * p0 * p1
@@ -187,7 +222,9 @@ def model_image(image, basis, terms, k, x, y, flux, half):  # type: ignore[no-un
 
 
 @njit(fastmath=True)
-def normals(rest, variance, modes, k, x, y, flux, half, floor, matrix, right, fit):  # type: ignore[no-untyped-def]
+def normals(  # type: ignore[no-untyped-def]
+    rest, data, sky_variance, slope, modes, k, x, y, flux, half, floor, matrix, right, fit,
+):  # fmt: skip
     """Normal equations of linear modes of the PSF's shape for each star.
 
     Parameters of a star are flux, x, y and one amplitude for each mode after the first; modes[s or 0] are the
@@ -215,10 +252,11 @@ def normals(rest, variance, modes, k, x, y, flux, half, floor, matrix, right, fi
                 shape[2 + m] = stamps[0]
         for j in range(max(0, half - py), min(widest, ny - py + half)):
             for i in range(max(0, half - px), min(widest, nx - px + half)):
-                v = variance[py - half + j, px - half + i]
-                if not v < 1e30:
+                v = sky_variance[py - half + j, px - half + i]
+                if v > HUGE:
                     continue
                 r = rest[py - half + j, px - half + i]
+                v += slope * max(data[py - half + j, px - half + i] - r, 0.0)
                 e = floor * flux[s] * shape[0, j, i]
                 w = 1.0 / (v + e * e)
                 values[0] = shape[0, j, i]
@@ -250,7 +288,7 @@ def keys(t, out):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True)
 def gather(  # type: ignore[no-untyped-def]
-    rest, total, variance, basis, terms, k, x, y, flux, half, step, floor, clip, matrix, right,
+    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, step, floor, clip, matrix, right,
 ):  # fmt: skip
     """Weighted normal equations, for each sample of the PSF, of what stars leave after subtraction.
 
@@ -285,20 +323,22 @@ def gather(  # type: ignore[no-untyped-def]
                 if jx < 1 or jx > nx - 3:
                     continue
                 near_x = int(np.floor(u + 0.5))
-                value, good = variance[near_y, near_x], True
+                known = max(data[near_y, near_x] - rest[near_y, near_x], 0.0)
+                value, good = sky_variance[near_y, near_x] + slope * known, True
                 for b in range(2):
                     for a in range(2):
-                        good &= variance[jy + b, jx + a] < 1e30
+                        good &= sky_variance[jy + b, jx + a] < HUGE
                 if not good:
                     continue
                 keys(u - jx, wx)
                 r = 0.0
                 for b in range(4):
                     for a in range(4):
-                        r += wy[b] * wx[a] * rest[jy - 1 + b, jx - 1 + a]
+                        if sky_variance[jy - 1 + b, jx - 1 + a] < HUGE:
+                            r += wy[b] * wx[a] * rest[jy - 1 + b, jx - 1 + a]
                 q, p = near_y - py + half, near_x - px + half
                 own = f * stamps[0, min(max(q, 0), 2 * half), min(max(p, 0), 2 * half)]
-                other = 0.1 * (total[near_y, near_x] - own)
+                other = 0.1 * (known - own)
                 value += floor * floor * own * own + other * other
                 if r * r > clip * clip * value:
                     continue

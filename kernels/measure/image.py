@@ -72,9 +72,9 @@ def measure(
     sky = background(image, unusable, box=box)
     data = np.where(unusable, np.float32(0), image - sky.level)
     sky_variance, slope = _noise(data, variance, sky, unusable)
-    fwhm = first_width(data, sky_variance, unusable)
+    fwhm = first_width(data, sky_variance)
     stars = Photometry(data, sky_variance, slope)
-    x, y, _, _ = find_peaks(data, sky_variance, unusable, fwhm, _BRIGHT)
+    x, y, _, _ = find_peaks(data, sky_variance, fwhm, _BRIGHT)
     stars.set_psf(*_first(fwhm))
     stars.add_stars(x[:1000], y[:1000])
     stars.sweep(2, move=False)
@@ -109,26 +109,37 @@ def _first(fwhm: float) -> tuple[NDArray[np.float64], int, int]:
 
 
 def _noise(
-    data: NDArray[np.float32], variance: NDArray[np.float32] | None, sky: Background, unusable: NDArray[np.bool_]
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32] | None,
+    sky: Background,
+    unusable: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float32], float]:
     """Variance of the sky in every pixel, and that of a unit of source counts."""
     if variance is None:
         plane, slope = np.square(sky.sigma), 0.0
     else:
-        bright = (data > 10 * sky.sigma) & ~unusable
-        flat = ~(np.abs(data) > 2 * sky.sigma) & ~unusable
-        level = float(np.median(variance[flat])) if flat.any() else float(np.median(variance[~unusable]))
-        slope = float(np.median((variance[bright] - level) / data[bright])) if bright.sum() > 20 else 0.0
-        slope = max(slope, 0.0)
+        level, slope = _law(data[~unusable], variance[~unusable], sky.median_sigma)
         plane = np.maximum(variance - np.float32(slope) * data, np.float32(0.3 * level))
     return np.where(unusable, np.float32(UNUSABLE), plane).astype(np.float32), slope
 
 
+def _law(data: NDArray[np.float32], variance: NDArray[np.float32], sigma: float) -> tuple[float, float]:
+    """Variance of the sky, and what a unit of source counts adds to it."""
+    bright = data > 10 * sigma
+    flat = np.abs(data) < 2 * sigma
+    level = float(np.median(variance[flat][::17] if flat.sum() > 1000 else variance))
+    if bright.sum() <= 20:
+        return level, 0.0
+    return level, max(0.0, float(np.median((variance[bright] - level) / data[bright])))
+
+
 def _find_more(stars: Photometry, fwhm: float, threshold: float) -> None:
     """Add what stands out after subtraction, and fit everything together."""
-    found = find_peaks(stars.rest, stars.variance(), stars.unusable, fwhm, threshold, stars.total)
+    found = find_peaks(stars.rest, stars.variance(), fwhm, threshold, stars.total)
     if len(stars.x) + len(found[0]) > _MAX_SOURCES:
-        raise ImageError(f"more than {_MAX_SOURCES} peaks: this is not an image of stars, or its noise is wrong")
+        raise ImageError(
+            f"more than {_MAX_SOURCES} peaks: this is not an image of stars, or its noise is wrong"
+        )
     stars.add_stars(found[0], found[1])
     stars.sweep(1, move=False)
     stars.sort()

@@ -41,7 +41,10 @@ def match(
     pairs = [_good(stars, least_snr) for stars in (science, reference)]
     a, b = _pairs(science, reference, *pairs, radius, (0.0, 0.0))
     if len(a) >= least_stars:
-        shift = (float(np.median(reference.x[b] - science.x[a])), float(np.median(reference.y[b] - science.y[a])))
+        shift = (
+            float(np.median(reference.x[b] - science.x[a])),
+            float(np.median(reference.y[b] - science.y[a])),
+        )
         a, b = _pairs(science, reference, *pairs, max(0.3 * radius, 1.0), shift)
     if len(a) < least_stars:
         raise ImageError(

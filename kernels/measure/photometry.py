@@ -83,9 +83,7 @@ class Photometry:
         # What stars of the PSF leave is looked at out to its edge.
         self.half[self.flux > PSF_SNR * self.error[:, 0]] = self.full
         if len(self.x):
-            cpu.model_image(
-                self.rest, self.basis, self.terms, self.k, self.x, self.y, -self.flux, self.half
-            )
+            cpu.model_image(self.rest, self.basis, self.terms, self.k, self.x, self.y, -self.flux, self.half)
 
     @property
     def terms(self) -> NDArray[np.float64]:
@@ -115,6 +113,11 @@ class Photometry:
         """Sum of the models of all stars."""
         return self.data - self.rest
 
+    @property
+    def noise(self) -> tuple[NDArray[np.float32], NDArray[np.float32], np.float32]:
+        """What the kernels take the variance of a pixel from."""
+        return self.data, self.sky_variance, np.float32(self.slope)
+
     def variance(self) -> NDArray[np.float32]:
         """Variance of sky and stars as the models tell it."""
         if self.slope == 0:
@@ -127,9 +130,8 @@ class Photometry:
             return
         terms = self.terms
         for _ in range(times):
-            weight = np.where(self.unusable, np.float32(0), 1 / self.variance())
             cpu.sweep(
-                self.rest, weight, self.basis, terms, self.k, self.x, self.y, self.flux, self.half,
+                self.rest, *self.noise, self.basis, terms, self.k, self.x, self.y, self.flux, self.half,
                 self.error, move,
             )  # fmt: skip
 

@@ -31,7 +31,9 @@ def fit_moffat(stars: Photometry, guess: Moffat, chosen: NDArray[np.int64]) -> M
         if turn:
             chosen = chosen[which]
         profile = profile.moved(np.clip(step, [-0.2, -0.1, -0.1, -0.3], [0.2, 0.1, 0.1, 0.3]))
-        profile = Moffat(profile.log_alpha, profile.e1, profile.e2, float(np.clip(profile.log_beta, 0.5, 2.5)))
+        profile = Moffat(
+            profile.log_alpha, profile.e1, profile.e2, float(np.clip(profile.log_beta, 0.5, 2.5))
+        )
         if turn > 1 and np.abs(step[:3]).max() < 1e-3:
             break
     half, k = half_width(profile.fwhm), oversampling(profile.fwhm)
@@ -47,7 +49,7 @@ def normals(
     matrix, right, fit = np.zeros((n, p, p)), np.zeros((n, p)), np.zeros((n, 2))
     half = int(min(stars.full, max(3, stars.full // 2)))
     cpu.normals(
-        stars.rest, stars.variance(), coefficients(modes, stars.k)[None], stars.k, stars.x[chosen],
+        stars.rest, *stars.noise, coefficients(modes, stars.k)[None], stars.k, stars.x[chosen],
         stars.y[chosen], stars.flux[chosen], half, _FLOOR, matrix, right, fit,
     )  # fmt: skip
     return matrix, right, fit
@@ -115,7 +117,8 @@ def clean(stars: Photometry, share: float) -> NDArray[np.bool_]:
     columns = np.clip(x[:, None, None] + line[None, :], 0, nx - 1)
     disc = np.hypot(line[:, None], line[None, :]) <= core
     whole = ~(stars.unusable[rows, columns] & disc).any(axis=(1, 2))
-    total = stars.total[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)]
+    y, x = np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)
+    total = stars.data[y, x] - stars.rest[y, x]
     own = stars.flux * stars.samples[0].max()
     # The centre of a star lies up to 0.7 px from the middle of a pixel.
     return np.asarray(whole & (total - own < share * own), np.bool_)
@@ -139,9 +142,8 @@ def refine(
     if len(samples) < terms:
         samples = np.concatenate([samples, np.zeros((terms - len(samples), *samples.shape[1:]))])
     stars.set_psf(samples, k, degree)
-    rest = np.where(stars.unusable, np.float32(0), stars.rest)
     cpu.gather(
-        rest, stars.total, stars.variance(), stars.basis, place, k, stars.x[chosen], stars.y[chosen],
+        stars.rest, *stars.noise, stars.basis, place, k, stars.x[chosen], stars.y[chosen],
         stars.flux[chosen], full, 1.0 / per_pixel, 2 * _FLOOR, clip, matrix, right,
     )  # fmt: skip
     step, error = _solve(matrix, right)

@@ -50,7 +50,9 @@ class Moffat:
         delta = 1e-3
         planes = [self.samples(half, k)]
         for axis in np.eye(4):
-            difference = self.moved(delta * axis).samples(half, k) - self.moved(-delta * axis).samples(half, k)
+            difference = self.moved(delta * axis).samples(half, k) - self.moved(-delta * axis).samples(
+                half, k
+            )
             planes.append(difference / (2 * delta))
         return np.stack(planes)
 

@@ -6,21 +6,20 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import cpu
 
+_ENOUGH = 1024  # pixels: the middle of an image tells the width
 _SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma of a Gaussian
 
 
 def smooth(data: NDArray[np.float32], fwhm: float) -> NDArray[np.float32]:
     """The image convolved with a Gaussian of this FWHM and sum 1."""
-    from scipy.ndimage import gaussian_filter
-
-    result: NDArray[np.float32] = gaussian_filter(data, fwhm / _SIGMA, mode="constant", truncate=3.0)
-    return result
+    sigma = fwhm / _SIGMA
+    half = np.exp(-0.5 * (np.arange(int(np.ceil(3 * sigma)) + 1) / sigma) ** 2)
+    return cpu.smooth(data, np.float32(half / (2 * half.sum() - half[0])))
 
 
 def find_peaks(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
-    unusable: NDArray[np.bool_],
     fwhm: float,
     threshold: float,
     known: NDArray[np.float32] | None = None,
@@ -33,8 +32,7 @@ def find_peaks(
     Parameters
     ----------
     data : float32[ny, nx], sky subtracted
-    variance : float32[ny, nx], of sky and known sources
-    unusable : bool[ny, nx]
+    variance : float32[ny, nx], of sky and known sources; huge where unusable
     fwhm : float, pixels
     threshold : float
     known : float32[ny, nx], optional
@@ -50,12 +48,12 @@ def find_peaks(
     flat = smooth(data, fwhm)
     sigma = fwhm / _SIGMA
     narrowing = np.float32(1 / np.sqrt(4 * np.pi * sigma**2))
-    level = np.sqrt(variance)
-    level *= np.float32(threshold) * narrowing
-    if known is not None:
-        level += np.float32(0.1) * smooth(known, fwhm)
-    index = cpu.peaks(flat, level, unusable, 1)
+    index = cpu.peaks(flat, variance, np.float32(threshold) * narrowing, 1)
     y, x = np.divmod(index, flat.shape[1])
+    if known is not None:
+        # The model of a star leaves a part of it, which is not another star.
+        fresh = flat[y, x] > 0.1 * known[y, x]
+        y, x = y[fresh], x[fresh]
     height = flat[y, x].astype(np.float64)
     angle = np.arange(8) * np.pi / 4
     reach = 1.5 * fwhm
@@ -77,9 +75,7 @@ def find_peaks(
     return x + offsets[0], y + offsets[1], height, curvature
 
 
-def first_width(
-    data: NDArray[np.float32], variance: NDArray[np.float32], unusable: NDArray[np.bool_]
-) -> float:
+def first_width(data: NDArray[np.float32], variance: NDArray[np.float32]) -> float:
     """FWHM of the stars in pixels, to a tenth or so: the commonest curvature of bright peaks.
 
     Raises
@@ -88,11 +84,11 @@ def first_width(
         If no peak stands out.
     """
     fwhm = 2.5
+    middle = tuple(slice(max(0, (n - _ENOUGH) // 2), (n + _ENOUGH) // 2) for n in data.shape)
     for _ in range(4):
-        _, _, height, curvature = find_peaks(data, variance, unusable, fwhm, 15.0)
-        own = curvature - (fwhm / _SIGMA) ** 2
-        # Hot pixels and cosmic rays are as narrow as a pixel.
-        own = own[:300][own[:300] > 0.25]
+        own = _narrow(data[middle], variance[middle], fwhm)
+        if len(own) < 30 and max(data.shape) > _ENOUGH:
+            own = _narrow(data, variance, fwhm)
         if not len(own):
             raise ImageError("no star stands out by 15 sigma: the PSF cannot be measured on this image")
         width = _SIGMA * np.exp(0.5 * _mode(np.log(own)))
@@ -100,6 +96,13 @@ def first_width(
             break
         fwhm = float(width)
     return fwhm
+
+
+def _narrow(data: NDArray[np.float32], variance: NDArray[np.float32], fwhm: float) -> NDArray[np.float64]:
+    """Variances (pixels^2) of the brightest peaks, without those as narrow as hot pixels and cosmic rays."""
+    _, _, _, curvature = find_peaks(np.ascontiguousarray(data), variance, fwhm, 15.0)
+    own = curvature[:300] - (fwhm / _SIGMA) ** 2
+    return np.asarray(own[own > 0.25], np.float64)
 
 
 def _mode(values: NDArray[np.float64]) -> float:
