@@ -95,7 +95,10 @@ def read_group(folder: Path, what: str) -> dict[str, Any]:
     """
     file = folder / "zarr.json"
     try:
-        return unsealed(json.loads(file.read_bytes())["attributes"]["skytrawl"])
+        meta = json.loads(file.read_bytes())
+        if (meta["zarr_format"], meta["node_type"]) != (3, "group"):
+            raise ValueError("it is no Zarr v3 group")
+        return unsealed(meta["attributes"]["skytrawl"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptShardError(
             f"{what}: {file} is missing or damaged ({error}). Restore it from a copy, or write it again"

@@ -59,7 +59,9 @@ def publish(store: "FrameStore", rows: Iterable[str | Mapping[str, Any]]) -> int
         return latest.version
     name = uuid.uuid4().hex
     lengths = len(table["id"])
-    dims = {column: ("frame",) for column in table if len(table[column]) == lengths}
+    dims: dict[str, tuple[str, ...]] = {
+        column: ("frame",) for column in table if len(table[column]) == lengths
+    }
     for column in table:
         if column + OFFSETS in table:
             dims[column] = (f"{column}_item",)

@@ -17,7 +17,7 @@ from skytrawl.catalogs.images.quantised import ATTR
 from skytrawl.catalogs.images.store import FrameStore
 from skytrawl.catalogs.images.table import OFFSETS, ragged_names, row_of, taken
 
-_CF = ("scale_factor", "add_offset", "_FillValue")
+_OF_INTEGERS = ("scale_factor", "add_offset", "_FillValue")
 
 
 class PlaneArray(BackendArray):
@@ -144,7 +144,7 @@ class Images:
         variables: dict[str, xr.Variable] = {}
         for name in record["arrays"]:
             array = PlaneArray(self.store, frame_id, name, record["content"])
-            attrs = {key: value for key, value in array.plane.attrs.items() if key not in _CF}
+            attrs = {key: value for key, value in array.plane.attrs.items() if key not in _OF_INTEGERS}
             if ATTR in attrs:
                 # As netCDF and most tools take them, attributes are flat.
                 attrs |= {f"{ATTR}_{key}": value for key, value in attrs.pop(ATTR).items()}
@@ -192,13 +192,13 @@ class Images:
             attrs = {key: text for key, text in (("units", unit), ("long_name", meaning)) if text}
             values = np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
             variables["frame" if name == "id" else name] = xr.Variable(dim, values, attrs)
-        attrs = {
+        whole: dict[str, Any] = {
             **self.store.attrs,
             "path": str(self.store.path),
             "kind": self.store.kind,
             "version": self.store.version,
         }
-        return xr.Dataset(variables, attrs=attrs)
+        return xr.Dataset(variables, attrs=whole)
 
 
 def open_images(path: str | Path, version: int | None = None) -> Images:

@@ -1,5 +1,6 @@
 """Damage, death and a full disk: a frame is complete or absent, and nothing damaged is read as values."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -278,6 +279,8 @@ def test_every_digit_of_the_records_counts(tmp_path: Path) -> None:
         for place in digits:
             changed = bytearray(before)
             changed[place] = ord("1") + (changed[place] - ord("0")) % 9
+            if json.loads(changed) == json.loads(before):
+                continue  # the last digit of a float beyond its precision
             path.write_bytes(changed)
             with pytest.raises(CorruptShardError, match=file):
                 store.read("a")
