@@ -83,7 +83,7 @@ def write_catalogue(store: FrameStore, tables: dict[str, dict[str, np.ndarray]])
     """Put the tables of `gather` beside the frames of the run."""
     out = FrameStore.create(store.path / FOLDER, KIND)
     for name, columns in tables.items():
-        dims = dict.fromkeys(columns, (name[:-1],))
+        dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, (name[:-1],))
         out.write(Frame(name, columns, {"of_version": store.version}, {"n": _length(columns)}, dims))
     out.publish(sorted(tables))
 

@@ -14,7 +14,7 @@ from skytrawl.kernels import flags
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.measured import Exposure
     from skytrawl.kernels.measure import Match, Measured
-    from skytrawl.kernels.resample import Planes
+    from skytrawl.kernels.resample import CoordinateGrid, Planes
 
 # Less of the exposure than this has a reference: nothing could be said about it.
 LEAST_OVERLAP = 0.01
@@ -33,6 +33,9 @@ class Aligned:
     match : Match
         Its scale and shift against the exposure, after the images were laid upon each other.
     noise_correlation : float
+        Of this resampling.
+    reference_correlation : float
+        That of the reference before it.
     overlap : float
         Part of the exposure that it covers.
     moved : tuple of float
@@ -43,6 +46,7 @@ class Aligned:
     measured: Measured
     match: Match
     noise_correlation: float
+    reference_correlation: float
     overlap: float
     moved: tuple[float, float]
 
@@ -68,6 +72,7 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     shape = science.planes.image.shape
     grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
     moved = (0.0, 0.0)
+    before = float(reference.row.get("noise_correlation") or 1.0)
     for _ in range(2):
         planes, coverage, correlation = _onto(reference, grid, shape)
         overlap = float(coverage.mean())
@@ -85,10 +90,12 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
         # Reference minus science: a pixel (x, y) of the exposure shows what the reference has at + (dx, dy).
         grid = replace(grid, origin=(grid.origin[0] - dy, grid.origin[1] - dx))
         moved = (moved[0] + dx, moved[1] + dy)
-    return Aligned(planes, found, both, correlation, overlap, moved)
+    return Aligned(planes, found, both, correlation, before, overlap, moved)
 
 
-def _onto(reference: Exposure, grid: object, shape: tuple[int, int]) -> tuple[Planes, np.ndarray, float]:
+def _onto(
+    reference: Exposure, grid: CoordinateGrid, shape: tuple[int, int]
+) -> tuple[Planes, np.ndarray, float]:
     from skytrawl.kernels.resample import Planes, resample
 
     found = resample(reference.planes, grid, shape)

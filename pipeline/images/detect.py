@@ -109,7 +109,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     unit_njy = float(frame.row.get("njy_per_unit") or np.nan)
     columns["flux_njy"] = columns["flux"] * unit_njy
     columns["flux_njy_error"] = columns["flux_error"] * unit_njy
-    dims = dict.fromkeys(columns, ("candidate",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ("candidate",))
     n = len(columns["x"])
     if parameters.cutout and n:
         columns |= _cutouts(planes, frame, columns, parameters.cutout, prepared)

@@ -103,7 +103,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         & ((columns["flags"] & flags.UNUSABLE) == 0)
     )
     kept = {name: frame.row[name] for name in ("band", "mjd", "survey")}
-    dims = dict.fromkeys(columns, ("position",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ("position",))
     counts = {"n_positions": len(x), "n_usable": int(columns["usable"].sum())}
     return Frame(unit.id, columns, {}, {**kept, **counts}, dims)
 
@@ -114,7 +114,7 @@ def _near(payload: dict[str, Any], row: dict[str, Any], shape: tuple[int, ...]) 
 
     centre = vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
     points = vectors(payload["ra"], payload["dec"])
-    reach = np.radians(np.hypot(*shape) * row["pixel_scale"] / 3600)
+    reach = np.radians(np.hypot(shape[0], shape[1]) * row["pixel_scale"] / 3600)
     return np.flatnonzero(points @ centre >= np.cos(min(reach, np.pi)))
 
 

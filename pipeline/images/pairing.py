@@ -53,7 +53,7 @@ def fields_of(table: dict[str, np.ndarray]) -> list[str]:
     return [name or f"{WITHOUT_FIELD}{cell}" for name, cell in zip(names, cells.tolist(), strict=True)]
 
 
-def groups(table: dict[str, np.ndarray], *, window: float, block: float) -> list[Group]:
+def groups(table: dict[str, np.ndarray], *, window: float, blocks: int) -> list[Group]:
     """Groups of exposures for references.
 
     Parameters
@@ -62,8 +62,9 @@ def groups(table: dict[str, np.ndarray], *, window: float, block: float) -> list
         Of a store of exposures.
     window : float, days
         Around the days that a reference serves, no exposure enters it.
-    block : float, days
-        Length of the stretches of time that get a reference of their own; 0 makes one of all exposures.
+    blocks : int
+        The exposures of a field and band are cut by time into so many blocks of equal number, and each gets a
+        reference of the others; 1 makes one reference of all.
 
     Returns
     -------
@@ -85,15 +86,14 @@ def groups(table: dict[str, np.ndarray], *, window: float, block: float) -> list
         if not len(rows):
             continue
         name = safe(f"{field}.{band}")
-        if not block:
+        if blocks == 1:
             found.append(Group(name, field, band, rows, -np.inf, np.inf))
             continue
-        first = float(np.floor(mjd[rows[0]]))
-        for number in np.unique(((mjd[rows] - first) // block).astype(np.int64)).tolist():
-            start, stop = first + number * block, first + (number + 1) * block
+        for number, served in enumerate(np.array_split(rows, min(blocks, len(rows)))):
+            start, stop = float(mjd[served[0]]), float(mjd[served[-1]])
             outside = rows[(mjd[rows] < start - window) | (mjd[rows] > stop + window)]
             if len(outside):
-                found.append(Group(f"{name}.{number:04d}", field, band, outside, start, stop))
+                found.append(Group(f"{name}.{number:02d}", field, band, outside, start, stop))
     return found
 
 

@@ -1,0 +1,227 @@
+"""The three ways of subtracting a reference that lies on the pixels of an exposure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skytrawl.kernels import flags
+
+if TYPE_CHECKING:
+    from skytrawl.catalogs.images.measured import Exposure
+    from skytrawl.images.align import Aligned
+    from skytrawl.images.difference import Parameters
+    from skytrawl.kernels.difference.types import Difference
+
+# Half the FWHM in pixels on each side of a tile; what a source spreads beyond is below the noise.
+_BORDER_FWHM = 8.0
+_LEAST_BORDER = 32
+
+
+@dataclass(frozen=True)
+class Subtracted:
+    """A difference image as it is stored.
+
+    Attributes
+    ----------
+    planes : dict
+        ``difference`` and ``reference`` (float32[ny, nx], image units of the exposure), ``scorr`` (sigma),
+        ``flux`` and ``flux_error`` (PSF flux of a new source at each pixel, image units; the error holds its
+        own photons), ``mask`` (uint16). NaN where nothing is known.
+    fwhm : float, pixels, of the PSF of the difference
+    borders : (rows, columns) at which tiles begin
+    attrs : dict
+    """
+
+    planes: dict[str, np.ndarray]
+    fwhm: float
+    borders: tuple[list[int], list[int]] = ((), ())  # type: ignore[assignment]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+def subtract(science: Exposure, aligned: Aligned, parameters: Parameters, backend: str) -> Subtracted:
+    """Subtract by the mode that is asked for.
+
+    Parameters
+    ----------
+    science : Exposure
+    aligned : Aligned
+    parameters : Parameters
+        Of the job difference.
+    backend : {"cpu", "cuda"}
+    """
+    if parameters.mode == "zogy":
+        return _zogy(science, aligned, parameters, backend)
+    sides = _side(science), _reference_side(science, aligned)
+    if parameters.mode == "matching":
+        from skytrawl.kernels.difference.matched import matched_difference
+
+        done = matched_difference(
+            *sides, psf=science.psf, half_width=parameters.half_width, degree=parameters.degree
+        )
+        extra = {
+            "kernel_sum": float(done.kernel.sum),
+            "kernel_condition": float(done.kernel.condition),
+            "noise_amplitude": [float(done.amplitude_science), float(done.amplitude_reference)],
+        }
+    else:
+        from skytrawl.kernels.difference.classic import classic_difference
+
+        done, extra = classic_difference(*sides), {}
+    return _stored(science, aligned, done, done.d, attrs=extra)
+
+
+def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], float]:
+    """Uncertainty of the registration (x, y; pixels), and relative uncertainty of the flux of a star.
+
+    The shift that is left, its error and its scatter over the field add up; so do the errors of the scale
+    and of the two PSFs, of which a width wrong by a fraction f leaves 2 f of the flux of a star's core.
+    """
+    match = aligned.match
+    shift = tuple(
+        math.sqrt(left**2 + error**2 + match.shift_scatter**2)
+        for left, error in ((match.dx, match.dx_error), (match.dy, match.dy_error))
+    )
+    psf = 2.0 * np.array([science.row.get("psf_error") or 0.0, aligned.measured.psf_error])
+    relative = math.sqrt((match.scale_error / match.scale) ** 2 + float(np.square(psf).sum()))
+    return (shift[0], shift[1]), relative
+
+
+def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: str) -> Subtracted:
+    from skytrawl.kernels.difference.tiles import layout
+    from skytrawl.kernels.difference.tiles import subtract as tiled
+    from skytrawl.kernels.resample import Planes
+
+    shape = science.planes.image.shape
+    fwhm = max(science.row["fwhm"], aligned.measured.fwhm)
+    border = max(_LEAST_BORDER, math.ceil(_BORDER_FWHM * fwhm))
+    tile = max(parameters.tile, 3 * border)
+    shift, relative = errors(science, aligned)
+    planes = [science.planes, _without_sky(aligned)]
+    sigmas = [science.sky_sigma, aligned.measured.background.sigma]
+    xp = None
+    if backend == "cuda":
+        from skytrawl.kernels.device import device_namespace
+
+        xp = device_namespace()
+        planes = [Planes(*(xp.asarray(plane) for plane in three)) for three in planes]
+        sigmas = [xp.asarray(sigma) for sigma in sigmas]
+    correlation = aligned.noise_correlation * aligned.reference_correlation
+    done = tiled(
+        planes[0],
+        planes[1],
+        science.psf,
+        aligned.measured.psf,
+        sigma_science=sigmas[0],
+        sigma_reference=sigmas[1],
+        scale=aligned.match.scale,
+        shift_error=shift,
+        relative_error=relative,
+        gain_science=_gain(science.row),
+        noise_correlation=(float(science.row.get("noise_correlation") or 1.0), correlation),
+        tile=tile,
+        border=border,
+        xp=xp,
+    )
+    cut = layout((shape[0], shape[1]), tile, border)
+    noise = np.sqrt(
+        np.square(science.sky_sigma)
+        + np.float32(aligned.match.scale**2 * correlation) * np.square(aligned.measured.background.sigma)
+    )
+    # D is white noise of variance 1; over F_D it is in units of flux (Zackay et al. 2016, eq. 15).
+    return _stored(
+        science,
+        aligned,
+        done,
+        _host(done.d) * noise,
+        borders=(list(cut.y[1:-1]), list(cut.x[1:-1])),
+        attrs={"shift_error": list(shift), "relative_error": relative},
+    )
+
+
+def _stored(
+    science: Exposure,
+    aligned: Aligned,
+    done: Difference,
+    difference: np.ndarray,
+    *,
+    borders: tuple[list[int], list[int]] = ((), ()),  # type: ignore[assignment]
+    attrs: dict[str, Any] | None = None,
+) -> Subtracted:
+    bad = _host(done.bad) | science.bad | ((aligned.planes.mask & flags.UNUSABLE) != 0)
+    mask = science.planes.mask | aligned.planes.mask
+    mask = np.where(bad & ((mask & flags.UNUSABLE) == 0), mask | flags.NO_DATA, mask)
+    scale = np.float32(aligned.match.scale)
+
+    def plane(values: Any) -> np.ndarray:
+        return np.where(bad, np.float32(np.nan), np.asarray(_host(values), np.float32))
+
+    covered = (aligned.planes.mask & flags.REFERENCE) == 0
+    reference = (aligned.planes.image - aligned.measured.background.level) * scale
+    return Subtracted(
+        {
+            "difference": plane(difference),
+            "scorr": plane(done.scorr),
+            "flux": plane(done.flux),
+            "flux_error": plane(done.flux_error),
+            "reference": np.where(covered, reference, np.float32(np.nan)).astype(np.float32),
+            "mask": mask.astype(flags.DTYPE),
+        },
+        _fwhm(_host(done.psf_d)),
+        borders,
+        attrs or {},
+    )
+
+
+def _fwhm(psf: np.ndarray) -> float:
+    """FWHM of a stamp, or of the middle one of several."""
+    from skytrawl.kernels.psf import PsfModel
+
+    while psf.ndim > 2:
+        psf = psf[len(psf) // 2]
+    return float(PsfModel.constant(psf).fwhm())
+
+
+def _side(science: Exposure) -> Any:
+    from skytrawl.kernels.difference.types import Side
+
+    ny, nx = science.planes.image.shape
+    return Side(
+        image=science.planes.image,
+        variance=science.planes.variance,
+        psf=science.psf.at((nx - 1) / 2, (ny - 1) / 2),
+        sigma=float(np.median(science.sky_sigma)),
+        bad=science.bad,
+        gain=_gain(science.row),
+    )
+
+
+def _reference_side(science: Exposure, aligned: Aligned) -> Any:
+    from skytrawl.kernels.difference.types import Side
+
+    ny, nx = science.planes.image.shape
+    planes = _without_sky(aligned)
+    return Side(
+        image=planes.image,
+        variance=planes.variance,
+        psf=aligned.measured.psf.at((nx - 1) / 2, (ny - 1) / 2),
+        sigma=aligned.measured.background.median_sigma,
+        scale=1.0 / aligned.match.scale,
+        bad=(aligned.planes.mask & flags.UNUSABLE) != 0,
+    )
+
+
+def _without_sky(aligned: Aligned) -> Any:
+    return aligned.planes._replace(image=aligned.planes.image - aligned.measured.background.level)
+
+
+def _gain(row: dict[str, Any]) -> float | None:
+    gain = float(row.get("gain") or math.nan)
+    return gain if gain > 0 else None
+
+
+def _host(values: Any) -> np.ndarray:
+    return np.asarray(values.get() if hasattr(values, "get") else values)
