@@ -152,8 +152,8 @@ class Coadd:
         left, right = _ends(xp.any(resampled.coverage, axis=0), xp)
         part = (slice(top, bottom), slice(left, right))
         planes = Planes(
-            self._keep(resampled.image[part] * np.float32(scale)),
-            self._keep(resampled.variance[part] * np.float32(scale * scale)),
+            self._keep(resampled.image[part] * float(scale)),
+            self._keep(resampled.variance[part] * float(scale * scale)),
             # What has no value must not count, whatever its bits.
             self._keep(xp.where(resampled.coverage, resampled.mask, resampled.mask | flags.NO_DATA)[part]),
         )

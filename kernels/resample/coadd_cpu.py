@@ -16,7 +16,7 @@ SUSPECT = np.uint16(flags.SUSPECT)
 
 @njit()
 def _middles(values, spreads, masks, middle, level, noise):  # type: ignore[no-untyped-def]
-    """Write lower medians, the part of them above the noise, and the variance that they have at least."""
+    """Write medians, the part of them above the noise, and the variance that they have at least."""
     n, ny, nx = values.shape
     found = np.empty(n)
     for i in range(ny):
@@ -34,7 +34,9 @@ def _middles(values, spreads, masks, middle, level, noise):  # type: ignore[no-u
             if count == 0:
                 middle[i, j], level[i, j], noise[i, j] = np.nan, 0.0, 0.0
                 continue
-            m = found[(count - 1) // 2]
+            m, other = found[(count - 1) // 2], found[count // 2]
+            if abs(other) < abs(m):
+                m = other
             noise[i, j] = MEDIAN * least / count
             middle[i, j] = m
             level[i, j] = max(0.0, m - SKY * np.sqrt(noise[i, j]))

@@ -27,7 +27,7 @@ class Part(NamedTuple):
     window: tuple[int, int, int, int]
 
 
-def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int = 2, places: int = 5) -> PsfModel:
+def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int | None = None) -> PsfModel:
     """PSF of a weighted mean of exposures.
 
     At a raster of places on the coadd the PSFs of the exposures that reach there are resampled as their
@@ -37,10 +37,8 @@ def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int = 2,
     ----------
     parts : sequence of Part
     shape : (ny, nx) of the coadd
-    degree : int
-        Of the polynomial; less if few places are covered.
-    places : int
-        Rows and columns of the raster.
+    degree : int, optional
+        Of the polynomial; less if few places are covered. Default: the highest of the exposures.
 
     Returns
     -------
@@ -48,6 +46,8 @@ def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int = 2,
         With one sample per pixel of the coadd.
     """
     half = max(_half(part) for part in parts)
+    degree = max(part.psf.degree for part in parts) if degree is None else degree
+    places = 2 * degree + 3
     ys, xs = ((np.arange(places) + 0.5) / places * side - 0.5 for side in shape)
     found, where = [], []
     for y in ys:

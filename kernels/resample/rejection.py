@@ -21,7 +21,8 @@ class Rejection:
     A pixel is rejected if it differs from the median of the exposures by more than ``clip`` standard
     deviations (its own and that of the median) plus ``slack`` times the largest median around it: near a star
     exposures of different seeing differ by a part of its light, and no star must lose its core to that. Of an
-    even number of values the lower of the middle ones is the median: of two exposures the darker is believed.
+    even number of values the median is the middle one nearer to zero: of two exposures the one that
+    shows less is believed.
 
     Parameters
     ----------
