@@ -40,12 +40,12 @@ def model(fwhm: float = 3.0, size: int = 41) -> PsfModel:
 
 
 def test_a_point_source_has_its_flux_its_place_and_photon_noise() -> None:
-    arrays, psf = blank(), model()
-    sources = {"x": [60.3, 140.0], "y": [80.8, 120.4], "flux": [9000.0, -1500.0], "id": [7, 8]}
+    arrays, psf = blank(160), model()
+    sources = {"x": [40.3, 120.0], "y": [50.8, 100.4], "flux": [9000.0, -1500.0], "id": [7, 8]}
     still, truth = inject(arrays, psf, sources, 1, gain=GAIN, njy_per_unit=3.0, mjd=58000.5, noise=False)
     light = still["image"].astype(float) - 100.0
     v, u = np.indices(light.shape)
-    for row, half in ((0, np.s_[:, :100]), (1, np.s_[:, 100:])):
+    for row, half in ((0, np.s_[:, :80]), (1, np.s_[:, 80:])):
         part = light[half]
         assert part.sum() == pytest.approx(sources["flux"][row] / 3.0, rel=2e-3)
         assert (part * u[half]).sum() / part.sum() == pytest.approx(sources["x"][row], abs=0.01)
@@ -57,11 +57,11 @@ def test_a_point_source_has_its_flux_its_place_and_photon_noise() -> None:
     assert truth["flux_image"] == pytest.approx([3000.0, -500.0])
     assert truth["mjd"].tolist() == [58000.5] * 2
     # The noise is Poisson in electrons, and the variance grows by as much.
-    noisy = [inject(arrays, psf, sources, seed, gain=GAIN, njy_per_unit=3.0)[0] for seed in range(400)]
+    noisy = [inject(arrays, psf, sources, seed, gain=GAIN, njy_per_unit=3.0)[0] for seed in range(250)]
     images = np.stack([each["image"] for each in noisy]).astype(float)
-    at = (slice(77, 85), slice(57, 64))
+    at = (slice(47, 55), slice(37, 44))
     expected = light[at] / GAIN
-    assert images[:, *at].var(axis=0).sum() == pytest.approx(expected.sum(), rel=0.05)
+    assert images[:, *at].var(axis=0).sum() == pytest.approx(expected.sum(), rel=0.06)
     assert images.mean(axis=0)[at].sum() == pytest.approx((100 + light[at]).sum(), rel=1e-3)
     added = noisy[0]["variance"] - arrays["variance"]
     assert added == pytest.approx(np.abs(light) / GAIN, abs=2e-3)
@@ -187,7 +187,7 @@ def test_sources_that_cannot_be_drawn_are_refused(sources: dict, say: str) -> No
 
 
 def test_a_plan_puts_the_same_objects_into_all_exposures(tmp_path: Path) -> None:
-    simulate_exposures("decam-like", tmp_path, 6, size=256, seed=2, density=0.2, dither=0.05)
+    simulate_exposures("decam-like", tmp_path, 4, size=192, seed=2, density=0.2, dither=0.05)
     frames = [next(read_exposures(path, "decam")) for path in sorted(tmp_path.glob("*_ooi_*"))]
     mjd = [frame.row["mjd"] for frame in frames]
     corners = np.stack([frame.row["corners"].reshape(4, 2) for frame in frames])
@@ -216,9 +216,9 @@ def test_a_plan_puts_the_same_objects_into_all_exposures(tmp_path: Path) -> None
     assert seen
     assert all(np.ptp(fluxes) == 0 for fluxes in seen.values())
     # Another process that does one exposure alone does the same.
-    alone, truth = inject_frame(frames[4], again, psf)
-    assert np.array_equal(alone.arrays["image"], found[4][0].arrays["image"])
-    assert all(np.array_equal(values, found[4][1][name]) for name, values in truth.items())
+    alone, truth = inject_frame(frames[3], again, psf)
+    assert np.array_equal(alone.arrays["image"], found[3][0].arrays["image"])
+    assert all(np.array_equal(values, found[3][1][name]) for name, values in truth.items())
     with pytest.raises(ParameterError, match="nothing called unicorn"):
         InjectionPlan.random(0, {"unicorn": 1}, mjd, corners, (19.0, 22.0))
 

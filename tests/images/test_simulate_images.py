@@ -248,6 +248,45 @@ def test_stars_stand_where_the_header_says_with_their_flux(tmp_path: Path, kind:
     assert np.abs(pulls).max() < 5
 
 
+@pytest.mark.parametrize("kind", SURVEYS)
+def test_fluxes_fitted_with_the_true_psf_are_those_of_the_truth(tmp_path: Path, kind: str) -> None:
+    counts = {"variables": 15, "supernovae": 30, "novae": 15, "moving": 0}
+    simulate_exposures(kind, tmp_path, 3, size=700, seed=8, density=0, psf_variation=0, dither=0, **counts)
+    truth, rows = read_truth(tmp_path), read_truth(tmp_path, "exposures")
+    pulls, ratios, below = [], [], 0
+    for number, frame in enumerate(frames({kind: tmp_path}, kind)):
+        psf = MoffatField.constant(rows["fwhm"][number], rows["beta"][number], (700, 700))
+        gain, noise = rows["gain"][number], MODELS[kind].read_noise
+        mine = np.flatnonzero(truth["exposure"] == rows["exposure"][number])
+        for row in mine:
+            x, y = truth["x"][row], truth["y"][row]
+            near = np.hypot(truth["x"][mine] - x, truth["y"][mine] - y) < 40
+            i, j = round(x), round(y)
+            if near.sum() > 1 or not (20 <= i < 680 and 20 <= j < 680) or truth["confidence"][row] < 0.999:
+                continue
+            at = (slice(j - 15, j + 16), slice(i - 15, i + 16))
+            light = psf.stamps(np.array([x]), np.array([y]), 31)[0].astype(float).ravel()
+            v, u = (part.ravel() - 15.0 for part in np.indices((31, 31)))
+            variance = (rows["sky"][number] + truth["flux_image"][row] * light) / gain + (noise / gain) ** 2
+            # Source and a sloping sky; cosmic rays and neighbours are masked.
+            usable = (frame.arrays["mask"][at] & flags.UNUSABLE).ravel() == 0
+            base = np.stack([light, np.ones(961), u, v], axis=1)[usable]
+            weight = 1 / variance[usable]
+            normal = np.linalg.inv((base.T * weight) @ base)
+            flux = (normal @ (base.T * weight) @ frame.arrays["image"][at].astype(float).ravel()[usable])[0]
+            pulls.append((flux - truth["flux_image"][row]) / np.sqrt(normal[0, 0]))
+            below += truth["snr"][row] < 3
+            if truth["snr"][row] > 20:
+                ratios.append(truth["flux_image"][row] / np.sqrt(normal[0, 0]) / truth["snr"][row])
+    count = len(pulls)
+    assert count > 40
+    assert below > 10
+    assert np.mean(pulls) == pytest.approx(0, abs=3.5 / np.sqrt(count))
+    assert np.std(pulls) == pytest.approx(1, abs=3.5 / np.sqrt(2 * count))
+    # The expected signal-to-noise is that of a known sky; fitting it costs a little.
+    assert 0.8 < np.median(ratios) < 1.0
+
+
 def test_truth_has_a_row_for_what_changes_on_every_exposure(folders: dict[str, Path]) -> None:
     truth = read_truth(folders["ztf-like"])
     assert set(truth) >= {
