@@ -247,7 +247,7 @@ def _run(
     else:
         show_facts(f"{job} → {out}", summary.facts())
         for failure in summary.failed:
-            say(f"failed: {failure}")
+            say(f"failed: partition {failure.partition} on {failure.host}: {failure.error}")
     if summary.failed:
         say("retry them with --retry-failed")
         raise click.exceptions.Exit(FAILED_PARTITIONS)

@@ -52,6 +52,8 @@ class RunSummary:
         From the first task to the finished product, without the start of the cluster.
     backend, fingerprint : str
         What the run is pinned to.
+    pieces, unit : str
+        What is counted: partitions and observations, or frames and pixels.
     """
 
     job: str
@@ -63,6 +65,8 @@ class RunSummary:
     seconds: float = 0.0
     backend: str = ""
     fingerprint: str = ""
+    pieces: str = "partitions"
+    unit: str = "observations"
 
     @property
     def rate(self) -> float:
@@ -72,8 +76,8 @@ class RunSummary:
     def facts(self) -> dict[str, str]:
         """Names and values for people."""
         return {
-            "partitions": f"{self.done:,} done, {self.skipped:,} done before, {len(self.failed):,} failed",
-            "observations": f"{self.observations:,} in {self.seconds:.1f} s ({self.rate:,.0f}/s)",
+            self.pieces: f"{self.done:,} done, {self.skipped:,} done before, {len(self.failed):,} failed",
+            self.unit: f"{self.observations:,} in {self.seconds:.1f} s ({self.rate:,.0f}/s)",
             "backend": self.backend,
             "fingerprint": self.fingerprint,
             "path": self.path,
@@ -305,6 +309,7 @@ class _Run:
             seconds=time.perf_counter() - began,
             backend=fitness.backend,
             fingerprint=product.fingerprint,
+            **({"pieces": "frames", "unit": "pixels"} if self.job.kind == "frames" else {}),
         )
 
     def _walk(self, spec: Spec, sink: Sink, done: np.ndarray, hosts: list[str] | None) -> Walk:
