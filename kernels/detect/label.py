@@ -20,28 +20,29 @@ STRIDE = 64
 @njit()
 def find(score, mask, exclude, threshold):  # type: ignore[no-untyped-def]
     """Flat indices of the usable pixels beyond the threshold, ascending; int64."""
-    rows, columns = score.shape
+    heights, bits = score.ravel(), mask.ravel()
+    size = len(heights)
     found = np.empty(1024, np.int64)
     n = 0
-    for y in range(rows):
-        line = score[y]
-        for start in range(0, columns, STRIDE):
-            # A slice and a plain count: the loop runs over vectors of pixels, as fast as memory is.
-            part = line[start : start + STRIDE]
-            hits = 0
-            for x in range(len(part)):
-                hits += abs(part[x]) > threshold
-            if hits == 0:
+    for start in range(0, size, STRIDE):
+        stop = min(start + STRIDE, size)
+        if stop - start == STRIDE:
+            # A slice of fixed length: the loop runs over vectors of pixels, as fast as memory is.
+            part = heights[start : start + STRIDE]
+            beyond = np.int32(0)
+            for k in range(STRIDE):
+                beyond |= np.int32(abs(part[k]) > threshold)
+            if beyond == 0:
                 continue
-            if n + hits > len(found):
-                larger = np.empty(2 * (n + hits), np.int64)
-                larger[:n] = found[:n]
-                found = larger
-            for x in range(len(part)):
-                height = abs(part[x])
-                if height > threshold and height < np.inf and mask[y, start + x] & exclude == 0:
-                    found[n] = y * columns + start + x
-                    n += 1
+        if n + STRIDE > len(found):
+            larger = np.empty(2 * len(found), np.int64)
+            larger[:n] = found[:n]
+            found = larger
+        for k in range(start, stop):
+            height = abs(heights[k])
+            if height > threshold and height < np.inf and bits[k] & exclude == 0:
+                found[n] = k
+                n += 1
     return found[:n].copy()
 
 
