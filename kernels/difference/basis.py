@@ -49,7 +49,7 @@ class KernelBasis:
 
     @property
     def radius(self) -> NDArray[np.float64]:
-        """Mean distance of each term from the middle, weighted by absolute value; float64[n_terms], pixels."""
+        """Mean distance of each term from the middle, by absolute value; float64[n_terms], pixels."""
         offset = np.arange(-self.half_width, self.half_width + 1.0)
         weight = np.abs(self.planes)
         distance = np.hypot(offset[:, None], offset[None, :])

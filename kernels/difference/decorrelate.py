@@ -83,9 +83,9 @@ def noise_correlation(
     correlation : float64[2 lag + 1, 2 lag + 1], 1 in the middle
     amplitude : float, measured variance over the variance plane
     """
-    sigma = np.sqrt(np.where(usable, variance, np.float32(1)))
+    sigma = np.sqrt(np.where(usable, variance, np.float32(1))).astype(np.float32)
     wide = lag + min(kernel.shape[0] // 2, 4)
-    seen = cross_correlation(difference / sigma, image / sigma, usable, wide)
+    seen = cross_correlation(np.divide(difference, sigma), np.divide(image, sigma), usable, wide)
     shape = (4 * wide + kernel.shape[0], 4 * wide + kernel.shape[0])
     response = np.conj(np.fft.rfft2(embed(kernel, shape)))
     lags = np.arange(-wide, wide + 1)

@@ -20,6 +20,7 @@ from skytrawl.kernels.psf import n_terms
 
 Image = NDArray[np.float32]
 
+_TOGETHER = 32  # stamps whose normal matrices are added at once
 _CLIP = 5.0  # pixels that fail by more sigmas are left out of the next iteration
 # Most of the fraction by which the model is allowed to fail in the weights. With more, stars weigh no more
 # than the cores of galaxies, which say nothing of the fine structure of the kernel: the kernel gets too
@@ -111,8 +112,8 @@ def match_kernel(
     system = _System(
         clean[0], clean[1], planes[0], planes[1], chosen, basis, degree, background_degree, decay
     )
-    for _ in range(iterations):
-        system.iterate()
+    for turn in range(iterations):
+        system.iterate(last=turn == iterations - 1)
     return system.kernel(direction)
 
 
@@ -135,9 +136,10 @@ def _selected(
     if stamps is None:
         return source_pixels(science, reference, variance, grow=grow) & usable
     if stamps.dtype == np.bool_:
+        chosen: NDArray[np.bool_] = stamps.astype(np.bool_)
         if stamps.shape != science.shape:
             raise ParameterError(f"the pixels of stamps have the shape {stamps.shape}, not {science.shape}")
-        return stamps & usable
+        return chosen & usable
     if stamps.ndim != 2 or stamps.shape[1] != 2:
         raise ParameterError(f"positions of stamps are [n, 2], not {stamps.shape}")
     ny, nx = science.shape
@@ -204,47 +206,68 @@ class _System:
         total = self.noise[0] + self.gain * self.noise[1] + (self.fraction * self.model) ** 2
         return np.where(self.good, 1.0 / total, 0.0)
 
-    def iterate(self) -> None:
+    def iterate(self, last: bool) -> None:
         """Solve with the present weights, then measure what does not fit."""
         n, q, m = len(self.basis), n_terms(self.degree), n_terms(self.background_degree)
         weight = self.weights()
-        matrix, noise = np.zeros((q * n, q * n)), np.zeros((q, q))
+        blocks, noise = np.zeros((q * q, n * n)), np.zeros((q, q))
+        grams: list[NDArray[np.float64]] = []
+        places: list[NDArray[np.float64]] = []
         cross, sky = np.zeros((q * n, m)), np.zeros((m, m))
         side, side_sky = np.zeros(q * n), np.zeros(m)
         for b, part, design in self.blocks():
             if not self.kept[b]:
                 continue
             p, pb = self.terms[b], self.background_terms[b]
-            weighted = design * weight[part, None]
-            matrix += np.kron(np.outer(p, p), weighted.T @ design)
+            weighted: NDArray[np.float64] = design * weight[part, None]
+            grams.append((weighted.T @ design).ravel())
+            places.append(np.outer(p, p).ravel())
+            if len(grams) == _TOGETHER:
+                blocks += np.stack(places, axis=1) @ np.stack(grams)
+                grams, places = [], []
             noise += np.outer(p, p) * (weight[part] @ self.noise[1][part])
             cross += np.kron(p[:, None] * pb, weighted.sum(axis=0)[:, None])
             sky += np.outer(pb, pb) * weight[part].sum()
             side += np.kron(p, weighted.T @ self.values[part])
             side_sky += pb * (weight[part] @ self.values[part])
+        if grams:
+            blocks += np.stack(places, axis=1) @ np.stack(grams)
+        matrix = blocks.reshape(q, q, n, n).transpose(0, 2, 1, 3).reshape(q * n, q * n)
         # The background is eliminated first: it has no part in the noise of the convolved image.
         lever = np.linalg.solve(sky, cross.T)
         matrix[np.diag_indices(q * n)] += self.prior
-        kernel = self._solve(matrix - cross @ lever, np.kron(noise, self.overlap), side - side_sky @ lever)
+        kernel = self._solve(
+            matrix - cross @ lever, np.kron(noise, self.overlap), side - side_sky @ lever, exactly=last
+        )
         self.solution = np.concatenate([kernel, np.linalg.solve(sky, side_sky - cross.T @ kernel)])
         self._judge(n, q)
 
     def _solve(
-        self, matrix: NDArray[np.float64], noise: NDArray[np.float64], side: NDArray[np.float64]
+        self,
+        matrix: NDArray[np.float64],
+        noise: NDArray[np.floating],
+        side: NDArray[np.float64],
+        exactly: bool,
     ) -> NDArray[np.float64]:
         """Least squares with noise in the convolved image.
 
         Its expected contribution N to the normal matrix M draws the kernel towards zero. With M v = s N v the
         solution without it is ``sum v (v . side) / (s - 1)``; directions without signal, in which s - 1 is
         only the scatter of N, are damped: ``(s - 1) / ((s - 1)^2 + t^2)``, t the largest s - 1 that n terms
-        show by chance on P pixels, 2 sqrt(n / P) + n / P (Marchenko & Pastur 1967).
+        show by chance on P pixels, 2 sqrt(n / P) + n / P (Marchenko & Pastur 1967). Not `exactly` is
+        ``1 / (s - 1 + t)``, which is enough to find what does not fit and needs no eigenvectors.
         """
-        from scipy.linalg import LinAlgError, eigh
+        from scipy.linalg import LinAlgError, eigh, solve
 
         n_pixels = int((self.good & np.repeat(self.kept, np.diff(self.stamps.begin))).sum())
         share = len(side) / max(n_pixels, 1)
         chance = 2 * np.sqrt(share) + share
         try:
+            if not exactly:
+                rough: NDArray[np.float64] = solve(
+                    matrix - (1 - min(chance, 1)) * noise, side, assume_a="sym"
+                )
+                return rough
             signal, vectors = eigh(matrix, noise)
         except LinAlgError as error:
             raise ImageError(

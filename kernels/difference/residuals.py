@@ -49,11 +49,14 @@ class ModelError:
 
 
 def _squares(modelled: Image) -> tuple[Image, Image, Image]:
-    padded = np.pad(modelled, 1, mode="edge")
-    dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
-    dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
-    laplace = padded[1:-1, 2:] + padded[1:-1, :-2] + padded[2:, 1:-1] + padded[:-2, 1:-1] - 4 * modelled
-    return modelled**2, dx**2 + dy**2, laplace**2
+    padded: Image = np.pad(modelled, 1, mode="edge")
+    dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) * np.float32(0.5)
+    dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * np.float32(0.5)
+    laplace = (
+        padded[1:-1, 2:] + padded[1:-1, :-2] + padded[2:, 1:-1] + padded[:-2, 1:-1] - np.float32(4) * modelled
+    )
+    slope: Image = np.square(dx) + np.square(dy)
+    return modelled**2, slope, np.square(laplace)
 
 
 def fit_model_error(
