@@ -206,7 +206,7 @@ def to_flags(values: np.ndarray, cards: Cards, meanings: tuple[Bits, ...], where
 def to_variance(kind: str, values: np.ndarray) -> np.ndarray:
     """Variances (float32) of variances, inverse variances or standard deviations; NaN where unknown."""
     values = np.asarray(values, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         variance = {"weight": lambda: 1 / values, "noise": lambda: values**2, "variance": lambda: values}[
             kind
         ]()

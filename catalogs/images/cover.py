@@ -16,7 +16,7 @@ from skytrawl.errors import IngestError
 ORDER: Final = 10  # of the cells of a cover: 3.4 arcmin
 _EDGE_POINTS = 8  # of one side: lines of a distorted image are no great circles
 _WORST_ROUND_TRIP = 0.05  # px
-_SCALES = (1e-4, 3600.0)  # arcsec a pixel: from radio interferometers to all-sky cameras
+_SCALES = (1e-4, 600.0)  # arcsec a pixel: from radio interferometers to all-sky cameras
 
 
 @dataclass(frozen=True)

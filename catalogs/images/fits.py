@@ -155,7 +155,11 @@ class FitsFile:
     def find(self, name: str, version: int | None = None) -> Unit | None:
         """The first image unit of this name (letter case does not count)."""
         for unit in self.units:
-            if unit.name.upper() == name.upper() and version in (None, unit.version) and unit.is_image:
+            if (
+                unit.name.upper() == name.upper()
+                and version in (None, unit.version)
+                and unit.kind in ("image", "compressed")
+            ):
                 return unit
         return None
 

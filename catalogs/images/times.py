@@ -105,14 +105,9 @@ def parse_date(value: Any) -> float:
         text = f"19{old[3]}-{old[2]}-{old[1]}" if old else text
         archived = _ARCHIVED.match(text)
         text = "20{}-{}-{}T{}:{}:{}".format(*archived.groups()) if archived else text
-        try:
-            days = float(text)
-        except ValueError:
-            from astropy.time import Time
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                days = float(Time(text.rstrip("Z").replace(" ", "T"), format="isot", scale="tai").mjd)
+        days = _days(text)
+        if math.isnan(days):
+            raise ValueError(f"{value!r} is no date")
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         days = float(value)
     else:
@@ -135,6 +130,20 @@ def _first(read: Read, cards: tuple[str, ...]) -> tuple[str, float] | None:
         except ValueError as error:
             raise IngestError(f"card {card}: {error}") from error
     return None
+
+
+def _days(text: str) -> float:
+    """MJD (or JD) of a number or an ISO date as text, NaN of anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        from astropy.time import Time
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return float(Time(text.rstrip("Z").replace(" ", "T"), format="isot", scale="tai").mjd)
+        except ValueError:
+            return math.nan
 
 
 def _with_time(date: str, read: Read) -> str:
