@@ -4,6 +4,7 @@ Local cubics rather than one spline through all nodes: a node without a position
 only, and a kink of a distortion table does not ring.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,32 @@ def missing(grid: CoordinateGrid) -> NDArray[np.bool_]:
 
 def _slopes(grid: CoordinateGrid) -> tuple[Any, Any, Any, Any]:
     """Derivatives at the nodes: dx/dX, dx/dY, dy/dX, dy/dY with (X, Y) the output pixels."""
+    found = []
+    for nodes in (grid.x, grid.y):
+        found.append(_slope(nodes.T, grid.step[1]).T)
+        found.append(_slope(nodes, grid.step[0]))
+    return found[0], found[1], found[2], found[3]
+
+
+@lru_cache(maxsize=64)
+def _slope_weights(n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """First node int64[n] and weights float64[n, 5] of the derivative at each of n nodes."""
+    order = min(n, 5)
+    first = np.clip(np.arange(n) - order // 2, 0, n - order)
+    columns = []
+    for k in range(order):
+        # The Lagrange polynomial of node k: 1 there, 0 on the others.
+        others = np.poly([m for m in range(order) if m != k])
+        columns.append(np.polyval(np.polyder(others), np.arange(n) - first) / np.polyval(others, k))
+    return first, np.stack(columns, axis=-1)
+
+
+def _slope(nodes: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Derivatives along the first axis of the polynomials through the nearest five nodes (or all four)."""
+    first, weights = _slope_weights(len(nodes))
     with np.errstate(invalid="ignore"):
-        x_down, x_along = np.gradient(grid.x, *grid.step, edge_order=2)
-        y_down, y_along = np.gradient(grid.y, *grid.step, edge_order=2)
-    return x_along, x_down, y_along, y_down
+        terms = [weights[:, k, None] * nodes[first + k] for k in range(weights.shape[1])]
+        return np.asarray(sum(terms) / step, np.float64)
 
 
 def node_area(grid: CoordinateGrid) -> NDArray[np.float64]:
