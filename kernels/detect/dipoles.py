@@ -39,22 +39,30 @@ def surroundings(  # type: ignore[no-untyped-def]
     partner, squared, ratio = np.zeros(n, np.float32), np.full(n, -1, np.int64), np.zeros(n)
     reach = int(np.floor(radius))
     for k in range(n):
-        for v in range(peak_y[k] - half, peak_y[k] + half + 1):
-            for u in range(peak_x[k] - half, peak_x[k] + half + 1):
-                if u < 0 or u >= columns or v < 0 or v >= rows:
-                    n_bad[k] += 1
-                    continue
-                bits[k] |= mask[v, u]
-                if mask[v, u] & exclude != 0 or not np.isfinite(difference[v, u]):
-                    n_bad[k] += 1
-                elif sign[k] * difference[v, u] < 0:
-                    n_negative[k] += 1
+        side = np.float32(sign[k])
+        left, right = max(peak_x[k] - half, 0), min(peak_x[k] + half + 1, columns)
+        low, high = max(peak_y[k] - half, 0), min(peak_y[k] + half + 1, rows)
+        n_bad[k] = (2 * half + 1) ** 2 - (right - left) * (high - low)
+        for v in range(low, high):
+            row, row_bits = difference[v, left:right], mask[v, left:right]
+            for i in range(len(row)):
+                bits[k] |= row_bits[i]
+                bad = (row_bits[i] & exclude != 0) | (not np.isfinite(row[i]))
+                n_bad[k] += bad
+                n_negative[k] += (not bad) & (side * row[i] < 0)
         depth = np.float32(0.0)
         place = -1
+        left, right = max(peak_x[k] - reach, 0), min(peak_x[k] + reach + 1, columns)
         for v in range(max(peak_y[k] - reach, 0), min(peak_y[k] + reach + 1, rows)):
-            for u in range(max(peak_x[k] - reach, 0), min(peak_x[k] + reach + 1, columns)):
-                deep = -sign[k] * score[v, u]
-                # The mask is looked up only where it matters: every look is a miss of the cache.
+            row = score[v, left:right]
+            # Most rows hold nothing deeper, and that is seen without a branch a pixel.
+            deeper = 0
+            for i in range(len(row)):
+                deeper += -side * row[i] > depth
+            if deeper == 0:
+                continue
+            for i in range(len(row)):
+                deep, u = -side * row[i], left + i
                 if deep > depth and deep < np.inf and mask[v, u] & exclude == 0:
                     apart = (u - peak_x[k]) ** 2 + (v - peak_y[k]) ** 2
                     if apart <= radius * radius:
