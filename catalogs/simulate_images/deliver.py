@@ -122,10 +122,6 @@ def _write(path: Path, hdus: list[Any]) -> Path:
     return path
 
 
-def _fwhm(now: Conditions) -> float:
-    return float(now.psf.width[0])
-
-
 def _ztf(
     folder: Path, model: ImageModel, band: ImageBand, now: Conditions, exposure: Exposure, zero_point: float
 ) -> tuple[str, Written]:
@@ -160,8 +156,8 @@ def _ztf(
         "READNOI": model.read_noise,
         "SATURATE": model.full_well / now.unit,
         "PIXSCALE": model.pixel_scale,
-        "SEEING": _fwhm(now) * model.pixel_scale,
-        "MEDFWHM": _fwhm(now),
+        "SEEING": now.fwhm * model.pixel_scale,
+        "MEDFWHM": now.fwhm,
         "MAGZP": zero_point,
         "MAGZPUNC": 1e-5,
         "MAGZPRMS": 0.02,
@@ -224,7 +220,7 @@ def _decam(
         "RDNOISEA": model.read_noise,
         "RDNOISEB": model.read_noise,
         "SATURATE": model.full_well / now.unit,
-        "FWHM": _fwhm(now),
+        "FWHM": now.fwhm,
         "AVSKY": level,
         "AVSIG": float(np.sqrt(np.median(exposure.variance))),
     }
@@ -271,7 +267,7 @@ def _lsst(
         "TIMESYS": "TAI",
         "OBJECT": "simulated",
         "BUNIT": "nJy",
-        "SEEING": _fwhm(now) * model.pixel_scale,
+        "SEEING": now.fwhm * model.pixel_scale,
         "SATURATE": model.full_well / now.unit,
     }
     image = exposure.image - sky_plane(now.sky, exposure.image.shape) / np.float32(now.unit)

@@ -1,6 +1,7 @@
 """One simulated exposure: conditions, expected electrons, pixels, mask, truth."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,14 @@ class Conditions:
     def zero_point(self) -> float:
         """AB magnitude of one image unit."""
         return NJY - 2.5 * np.log10(self.unit / self.electrons)
+
+    @cached_property
+    def fwhm(self) -> float:
+        """FWHM of stars in the middle of the image as they appear on the pixels, pixels."""
+        from skytrawl.kernels.psf import PsfModel
+
+        middle = 0.5 * (self.psf.shape[0] - 1)
+        return float(PsfModel.constant(self.psf.at(middle, middle)).fwhm())
 
 
 @dataclass(frozen=True)

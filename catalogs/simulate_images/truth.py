@@ -31,6 +31,7 @@ EXPOSURE_UNITS = {
     "mjd": "d",
     "exposure_time": "s",
     "fwhm": "pixel",
+    "fwhm_optics": "pixel",
     "zero_point": "mag",
     "zero_point_header": "mag",
     "offset_east": "arcsec",

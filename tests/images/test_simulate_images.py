@@ -239,7 +239,7 @@ def test_stars_stand_where_the_header_says_with_their_flux(tmp_path: Path, kind:
         errors.append(1.25 * noise / total)
     assert len(ratios) >= 4
     # What falls into the disc of a round PSF, less what the ring takes from it.
-    core = frame.row["fwhm"] / (2 * np.sqrt(2 ** (1 / exposures["beta"][0]) - 1))
+    core = exposures["fwhm_optics"][0] / (2 * np.sqrt(2 ** (1 / exposures["beta"][0]) - 1))
     first, second, third = (
         1 - (1 + (k * reach / core) ** 2) ** (1 - exposures["beta"][0]) for k in (1, 1.5, 2)
     )
@@ -255,7 +255,7 @@ def test_fluxes_fitted_with_the_true_psf_are_those_of_the_truth(tmp_path: Path, 
     truth, rows = read_truth(tmp_path), read_truth(tmp_path, "exposures")
     pulls, ratios, below = [], [], 0
     for number, frame in enumerate(frames({kind: tmp_path}, kind)):
-        psf = MoffatField.constant(rows["fwhm"][number], rows["beta"][number], (700, 700))
+        psf = MoffatField.constant(rows["fwhm_optics"][number], rows["beta"][number], (700, 700))
         gain, noise = rows["gain"][number], MODELS[kind].read_noise
         mine = np.flatnonzero(truth["exposure"] == rows["exposure"][number])
         for row in mine:
@@ -340,9 +340,12 @@ def test_a_seed_gives_the_same_files_whatever_the_number_of_workers(tmp_path: Pa
 def test_exposures_differ_in_seeing_sky_and_place_within_the_bounds(tmp_path: Path) -> None:
     simulate_exposures("ztf-like", tmp_path, 8, size=64, seeing=(2.2, 4.0), dither=0.2, density=0, seed=1)
     rows = read_truth(tmp_path, "exposures")
-    assert rows["fwhm"].min() >= 2.2
-    assert rows["fwhm"].max() <= 4.0
-    assert np.ptp(rows["fwhm"]) > 0.5
+    assert rows["fwhm_optics"].min() >= 2.2
+    assert rows["fwhm_optics"].max() <= 4.0
+    assert np.ptp(rows["fwhm_optics"]) > 0.5
+    # Pixels blur by about the width of their box.
+    blur = np.sqrt(rows["fwhm"] ** 2 - rows["fwhm_optics"] ** 2)
+    assert ((blur > 0.5) & (blur < 1.0)).all()
     assert np.ptp(rows["sky"]) > 20
     assert (np.diff(rows["mjd"]) > 0).all()
     assert np.ptp(rows["zero_point"]) > 0.02
