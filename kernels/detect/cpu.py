@@ -14,10 +14,9 @@ from skytrawl.kernels.jit import njit
 
 
 @njit()
-def _islands(index, height, peak_of, mask, columns):  # type: ignore[no-untyped-def]
+def _islands(index, height, peak_of, bits, columns):  # type: ignore[no-untyped-def]
     """Peaks in raster order, and number, box, weighted sums of offsets and bits of the pixels of each."""
     n = len(index)
-    flat = mask.ravel()
     number = np.empty(n, np.int64)
     count = 0
     for k in range(n):
@@ -36,7 +35,7 @@ def _islands(index, height, peak_of, mask, columns):  # type: ignore[no-untyped-
         if pixels[o] == 0:
             box[o] = (x, x, y, y)
         pixels[o] += 1
-        flags[o] |= flat[index[k]]
+        flags[o] |= bits[index[k]]
         box[o, 0], box[o, 1] = min(box[o, 0], x), max(box[o, 1], x)
         box[o, 3] = y
         top = index[peak_of[k]]
@@ -76,11 +75,11 @@ def detect(
     """As `skytrawl.kernels.detect.detect`, for checked contiguous arrays."""
     rows, columns = score.shape
     exclude = np.uint16(options.exclude)
-    index = find(score, mask, exclude, np.float32(options.threshold))
+    index = find(score.ravel(), mask.ravel(), exclude, np.float32(options.threshold))
     value = score.ravel()[index]
     height = np.abs(value)
     peak_of = split(height, neighbours(index, value, columns), options.saddle)
-    peaks, pixels, box, sums, flags = _islands(index, height, peak_of, mask, columns)
+    peaks, pixels, box, sums, flags = _islands(index, height, peak_of, mask.ravel(), columns)
     width = 1 + np.maximum(box[:, 1] - box[:, 0], box[:, 3] - box[:, 2])
     keep = pixels >= options.min_pixels
     if options.max_size is not None:

@@ -71,5 +71,7 @@ def surroundings(  # type: ignore[no-untyped-def]
                         squared[k] = apart
         if place >= 0:
             partner[k] = -sign[k] * depth
-            ratio[k] = -np.float64(flux.ravel()[place]) / np.float64(flux[peak_y[k], peak_x[k]])
+            ratio[k] = -np.float64(flux[place // columns, place % columns]) / np.float64(
+                flux[peak_y[k], peak_x[k]]
+            )
     return bits, n_negative, n_bad, partner, squared, ratio

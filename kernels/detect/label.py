@@ -18,9 +18,8 @@ STRIDE = 64
 
 
 @njit()
-def find(score, mask, exclude, threshold):  # type: ignore[no-untyped-def]
-    """Flat indices of the usable pixels beyond the threshold, ascending; int64."""
-    heights, bits = score.ravel(), mask.ravel()
+def find(heights, bits, exclude, threshold):  # type: ignore[no-untyped-def]
+    """Indices of the usable pixels beyond the threshold in the flat score and mask, ascending; int64."""
     size = len(heights)
     found = np.empty(1024, np.int64)
     n = 0

@@ -45,7 +45,7 @@ def test_islands_are_those_of_plain_python(score, saddle, data):
     mask = np.where(bad, np.uint16(flags.SATURATED), np.uint16(flags.SUSPECT))
     usable = np.isfinite(score) & ~bad
     want = islands(score, usable, 0.75, saddle)
-    index = find(score, mask, np.uint16(flags.UNUSABLE), np.float32(0.75))
+    index = find(score.ravel(), mask.ravel(), np.uint16(flags.UNUSABLE), np.float32(0.75))
     value = score.ravel()[index]
     peak_of = index[split(np.abs(value), neighbours(index, value, score.shape[1]), saddle)]
     got = {}
