@@ -90,6 +90,7 @@ class FrameProduct(Product):
         if done and continued:
             self.run.ledger.sweep()
             self.storage.sweep(LEFTOVER_SECONDS)
+            self.store.sweep(LEFTOVER_SECONDS)
 
 
 _OURS = ("runs", "driver.lock", "current.json")
