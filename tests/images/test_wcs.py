@@ -43,7 +43,7 @@ SIP = {
     "A_1_1": -1e-5, "A_3_0": 3e-8, "A_1_2": 2e-8, "B_0_2": 3e-5, "B_2_0": 1e-5, "B_0_3": -4e-8, "B_2_1": 1e-8,
 }  # fmt: skip
 TPV = {
-    "CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "CD1_1": -7.3e-5, "PV1_0": -2e-3, "PV1_1": 1.01, "PV1_2": 6e-3,
+    "CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_0": -2e-3, "PV1_1": 1.01, "PV1_2": 6e-3,
     "PV1_4": -8e-3, "PV1_5": 5e-3, "PV1_7": 7e-2, "PV1_9": 3e-2, "PV2_0": 3e-3, "PV2_1": 1.01, "PV2_2": -7e-3,
     "PV2_4": 6e-3, "PV2_6": -1e-2, "PV2_7": 5e-2,
 }  # fmt: skip
@@ -235,10 +235,10 @@ def test_what_is_no_sky(reference_data: Path) -> None:
     good = wcs_of(header().tostring())
     with pytest.raises(ImageError, match="among the stars"):
         coordinate_grid(good, sun, (100, 100))
+    flat = wcs_of(header(CD1_1=0.0, CD1_2=0.0).tostring())
     with pytest.raises(ImageError, match="singular"):
-        flat = wcs_of(header(CD1_1=0.0, CD1_2=0.0).tostring())
-        sky_to_pixel(flat, 150.1, 2.2)
-    with pytest.raises(ImageError, match="cannot be used|is of no use"):
+        wcs_of(header(CD1_1=0.0, CD1_2=0.0).tostring())
+    with pytest.raises(ImageError, match="cannot be used"):
         wcs_of(header(CTYPE2="RA---TAN").tostring())
 
 
