@@ -134,7 +134,7 @@ def scan(
                     except (OSError, MemoryError):
                         raise
                     except Exception as error:
-                        yield Fault(where, _reason(error))
+                        yield Fault(where, reason_of(error))
                         continue
                     yield frame
     except SkytrawlError as error:
@@ -375,16 +375,15 @@ def _cosmic_rays(image: np.ndarray, mask: np.ndarray, noise: Mapping[str, float]
     """Set the bit of pixels that a cosmic ray hit."""
     from skytrawl.kernels.measure import cosmic_rays
 
-    found = cosmic_rays(image.astype(np.float32), mask & flags.UNUSABLE != 0, **_known(noise))
+    gain, read_noise = (None if math.isnan(noise[name]) else noise[name] for name in ("gain", "read_noise"))
+    bad = mask & flags.UNUSABLE != 0
+    found = cosmic_rays(image.astype(np.float32), bad, gain=gain, read_noise=read_noise)
     mask[found] |= flags.COSMIC_RAY
     return "cosmic rays found here"
 
 
-def _known(noise: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in noise.items() if name != "saturation" and not math.isnan(value)}
-
-
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What is said of an image that cannot be used."""
     if isinstance(error, SkytrawlError):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skytrawl.catalogs.images.exposure import Fault, ReadOptions, fingerprint_of, scan, stem_of
+from skytrawl.catalogs.images.exposure import Fault, ReadOptions, fingerprint_of, reason_of, scan, stem_of
+from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.headers import HeaderMap, load_header_map
 from skytrawl.catalogs.images.measured import measure_frame
 from skytrawl.catalogs.images.store import FrameStore
@@ -311,11 +312,22 @@ def _take(
             done.faults.append((file, fault))
             continue
         if options.measure:
-            measure_frame(item)
+            try:
+                measure_frame(item)
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                done.faults.append((_source(file, item), f"not measured: {reason_of(error)}"))
+                continue
         store.write(item, quantise={name: step for name, step in quantise.items() if name in item.arrays})
         done.written.append(item.id)
         done.notes += item.attrs["notes"]
     return done
+
+
+def _source(file: str, frame: Frame) -> str:
+    """Name of an image in messages."""
+    return file if len(frame.attrs["file_frames"]) == 1 else f"{file} ({frame.id})"
 
 
 def _first_of(file: Path, names: list[str]) -> str:

@@ -391,3 +391,21 @@ def test_keys_of_your_own(tmp_path: Path) -> None:
     keys = {"mid": "TMID", "zero_point": 22.5, "gain": "4"}
     row = one(write(tmp_path / "a.fits", header=header), options=ReadOptions(keys=keys)).row
     assert (row["mjd"], row["zero_point"], row["gain"]) == (59000.0, 22.5, 4.0)
+
+
+def test_cosmic_rays_are_found_where_there_is_no_mask(tmp_path: Path) -> None:
+    shape = (200, 220)
+    image = sky_image(4, shape)
+    hits = np.random.default_rng(8).integers(10, 190, (30, 2))
+    image[hits[:, 0], hits[:, 1]] += 3000
+    write(tmp_path / "a.fits", image)
+    plain = one(tmp_path / "a.fits")
+    found = one(tmp_path / "a.fits", options=ReadOptions(cosmic_rays=True))
+    assert not plain.arrays["mask"].any()
+    hit = found.arrays["mask"] == flags.COSMIC_RAY
+    assert hit[hits[:, 0], hits[:, 1]].mean() > 0.95
+    assert not hit[98:103, 108:113].any()  # the star
+    assert hit.sum() < 3 * len(hits)
+    assert found.attrs["mask_from"] == "cosmic rays found here"
+    fits.PrimaryHDU(np.zeros(shape, np.uint8)).writeto(tmp_path / "a.mask.fits")
+    assert not one(tmp_path / "a.fits", options=ReadOptions(cosmic_rays=True)).arrays["mask"].any()
