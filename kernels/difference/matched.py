@@ -156,11 +156,14 @@ def matched_difference(
         maps["d"][part] += node.correlate(d, white)
     bad = ~usable | (maps["share"] < _KEPT)
     f_s = maps["f_s"] * np.maximum(maps["share"], np.float32(0.1))
+    # The score is the difference of the two filtered images; one of them is the model.
+    other = maps["score"] if kernel.direction == "reference" else -maps["score"]
+    parts = maps["m"], maps["m"] + other
     if model_error is True:
-        model_error = fit_model_error(maps["score"], maps["variance"], maps["m"], ~bad)
+        model_error = fit_model_error(maps["score"], maps["variance"], parts, ~bad)
     elif model_error is False:
         model_error = ModelError()
-    extra = model_error.variance(maps["m"])
+    extra = model_error.variance(*parts)
     middle = np.mean(own, axis=0).tolist()
     quiet = np.where(bad, np.float32(1), maps["variance"])
     null = null_variance(maps["score"], quiet, maps["blank"], (middle[0], middle[1], middle[2])) + extra

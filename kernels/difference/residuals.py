@@ -6,9 +6,9 @@ width a part of its Laplacian. So the score has the extra variance
 
 ``V_model = f^2 M^2 + t^2 |grad M|^2 + w^2 (laplace M)^2``
 
-of which ZOGY's astrometric term (Zackay et al. 2016, their section 3.3) is the middle one. f (relative), t
-(pixels) and w (pixels^2) come from the scores on the sources of the pair, as the second moments beyond the
-noise.
+of which ZOGY's astrometric term (Zackay et al. 2016, their section 3.3) is the middle one. Each term is
+taken from the image that has less of it: what is new in one of them is not subtracted. f (relative),
+t (pixels) and w (pixels^2) come from the scores on the sources of the pair: second moments beyond the noise.
 """
 
 from dataclasses import dataclass
@@ -40,15 +40,19 @@ class ModelError:
     width: float = 0.0
     n_pixels: int = 0
 
-    def variance(self, modelled: Image) -> Image:
-        """Variance of the score, float32[ny, nx], where sources have the filtered model [ny, nx]."""
-        total = np.zeros(modelled.shape, np.float32)
-        for factor, square in zip((self.flux, self.shift, self.width), _squares(modelled), strict=True):
+    def variance(self, first: Image, second: Image) -> Image:
+        """Variance of the score from its two parts, the filtered images; all float32[ny, nx]."""
+        total = np.zeros(first.shape, np.float32)
+        for factor, square in zip((self.flux, self.shift, self.width), _squares(first, second), strict=True):
             total += np.float32(factor**2) * square
         return total
 
 
-def _squares(modelled: Image) -> tuple[Image, Image, Image]:
+def _squares(first: Image, second: Image) -> list[Image]:
+    return [np.minimum(a, b) for a, b in zip(_terms(first), _terms(second), strict=True)]
+
+
+def _terms(modelled: Image) -> tuple[Image, Image, Image]:
     padded: Image = np.pad(modelled, 1, mode="edge")
     dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) * np.float32(0.5)
     dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * np.float32(0.5)
@@ -60,14 +64,21 @@ def _squares(modelled: Image) -> tuple[Image, Image, Image]:
 
 
 def fit_model_error(
-    score: Image, variance: Image, modelled: Image, usable: NDArray[np.bool_], *, iterations: int = 8
+    score: Image,
+    variance: Image,
+    parts: tuple[Image, Image],
+    usable: NDArray[np.bool_],
+    *,
+    iterations: int = 8,
 ) -> ModelError:
     """Measure the error of a model on bright sources.
 
     Parameters
     ----------
     score, variance : float32[ny, nx], of the difference, without error of the model
-    modelled : float32[ny, nx], the score that the sources would have, were they not subtracted
+    parts : two float32[ny, nx]
+        The filtered images of which the score is the difference: what the sources would have as score,
+        were they not subtracted.
     usable : bool[ny, nx]
     iterations : int, of the clipping and of the weights ``1 / (V + V_model)^2``
 
@@ -77,11 +88,11 @@ def fit_model_error(
     """
     from scipy.optimize import nnls
 
-    bright = usable & (np.abs(modelled) > _BRIGHT * np.sqrt(variance))
+    bright = usable & (np.minimum(np.abs(parts[0]), np.abs(parts[1])) > _BRIGHT * np.sqrt(variance))
     count = int(bright.sum())
     if count < _FEWEST:
         return ModelError(n_pixels=count)
-    terms = np.stack([plane[bright].astype(np.float64) for plane in _squares(modelled)], axis=1)
+    terms = np.stack([plane[bright].astype(np.float64) for plane in _squares(*parts)], axis=1)
     noise = variance[bright].astype(np.float64)
     square = score[bright].astype(np.float64) ** 2
     # Started too large, so that the first clipping keeps what the errors explain.
