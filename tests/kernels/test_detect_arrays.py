@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skytrawl.kernels.detect import COLUMNS, detect
 from skytrawl.kernels.detect.forced import COLUMNS as FORCED
 from skytrawl.kernels.detect.forced import forced
+from skytrawl.kernels.device import DeviceNamespace
 
 from .conftest import needs_jit
 from .detect_scenes import scene
@@ -90,3 +91,33 @@ def test_forced_beside_holes_and_edges():
     want = forced(flux, error, mask, x, y)
     assert set(want["order"]) == {0, 2, 4, 6, 8}
     same(forced(*(there(p) for p in (flux, error, mask, x, y)), xp=xp), want, FORCED)
+
+
+class LikeCupy:
+    """NumPy with the signatures of CuPy 14 where they differ from the array API."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def asarray(self, a, dtype=None):
+        return np.asarray(a, dtype)
+
+    def arange(self, start, stop=None, step=1, dtype=None):
+        return np.arange(start, stop, step, dtype)
+
+    def full(self, shape, fill_value, dtype=None):
+        return np.full(shape, fill_value, dtype)
+
+    def argsort(self, a, axis=-1):
+        return np.argsort(a, axis, kind="stable")
+
+
+def test_detection_with_the_signatures_of_cupy():
+    rng = np.random.default_rng(10)
+    planes = noise(rng, (60, 70), True)
+    with np.errstate(all="ignore"):
+        want = detect(*planes, fwhm=2.0, threshold=1.0)
+        got = detect(*planes, fwhm=2.0, threshold=1.0, xp=DeviceNamespace(LikeCupy()))
+    assert len(want["x"]) > 20
+    for name in COLUMNS:
+        assert_allclose(got[name], want[name], rtol=1e-6, atol=1e-9, err_msg=name)
