@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skytrawl.catalogs.images.wcs_grid import coordinate_grid
-from skytrawl.catalogs.images.wcs_sky import forward, inverse, require_sky, rotate, vectors
+from skytrawl.catalogs.images.wcs_sky import forward, inverse, reason_of, require_sky, rotate, vectors
 from skytrawl.errors import ImageError, ParameterError
 
 __all__ = [
@@ -71,10 +71,7 @@ def wcs_of(cards: str, tables: Sequence[tuple[str, NDArray[Any]]] = ()) -> Any:
         try:
             wcs = WCS(header, fobj=hdus if tables else None)
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ImageError(
-                f"the WCS of the header cannot be used: {reason}; solve the astrometry"
-            ) from error
+            raise ImageError(f"the WCS of the header cannot be used: {reason_of(error)}") from error
         return wcs.celestial if wcs.naxis > 2 and wcs.has_celestial else wcs
 
 

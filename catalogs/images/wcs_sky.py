@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -109,5 +110,10 @@ def _quiet(call: Any, *arguments: Any, **options: Any) -> Any:
         try:
             return call(*arguments, **options)
         except (WcsError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ImageError(f"the WCS of the image cannot be used: {reason}") from error
+            raise ImageError(f"the WCS of the image cannot be used: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """What wcslib says, without the places in its code."""
+    said = re.sub(r"ERROR \d+ in \w+\(\) at line \d+ of file \S+", "", str(error))
+    return " ".join(said.replace(" :", "").split()).strip(" :.")[:300] + "; solve the astrometry anew"

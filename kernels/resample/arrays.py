@@ -86,7 +86,7 @@ def resample(
     left, along = _axis(x, widen, xp)
     top, down = _axis(y, widen, xp)
     value, spread, squares, kept, lost, outside = (xp.zeros_like(x) for _ in range(6))
-    bad_bits = xp.zeros(shape, dtype=mask.dtype, device=image.device)
+    bad_bits = xp.zeros_like(x, dtype=mask.dtype)
     good_bits, nothing = xp.zeros_like(bad_bits), xp.zeros_like(bad_bits)
     zero = xp.zeros_like(x)
     for k, wy in enumerate(down):

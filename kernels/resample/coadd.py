@@ -151,11 +151,12 @@ class Coadd:
         top, bottom = _ends(xp.any(resampled.coverage, axis=1), xp)
         left, right = _ends(xp.any(resampled.coverage, axis=0), xp)
         part = (slice(top, bottom), slice(left, right))
+        mask, covered = resampled.mask[part], resampled.coverage[part]
         planes = Planes(
             self._keep(resampled.image[part] * float(scale)),
             self._keep(resampled.variance[part] * float(scale * scale)),
             # What has no value must not count, whatever its bits.
-            self._keep(xp.where(resampled.coverage, resampled.mask, resampled.mask | flags.NO_DATA)[part]),
+            self._keep(xp.where(covered, mask, mask | flags.NO_DATA)),
         )
         window = (top, bottom, left, right)
         self._entries.append(_Entry(window, planes, weight, noise, resampled.noise_correlation, psf, grid))

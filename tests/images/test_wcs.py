@@ -235,8 +235,7 @@ def test_what_is_no_sky(reference_data: Path) -> None:
     good = wcs_of(header().tostring())
     with pytest.raises(ImageError, match="among the stars"):
         coordinate_grid(good, sun, (100, 100))
-    flat = wcs_of(header(CD1_1=0.0, CD1_2=0.0).tostring())
-    with pytest.raises(ImageError, match="singular"):
+    with pytest.raises(ImageError, match="header cannot be used: Linear transformation matrix is singular"):
         wcs_of(header(CD1_1=0.0, CD1_2=0.0).tostring())
     with pytest.raises(ImageError, match="cannot be used"):
         wcs_of(header(CTYPE2="RA---TAN").tostring())
