@@ -18,7 +18,7 @@ FAILED_IMAGES = 3
     "--survey",
     default="generic",
     show_default=True,
-    help="Header map: bass, decam, generic, jwst, mzls, ps1, ztf, or the path of your own TOML file.",
+    help="Header map: bass, decam, generic, jwst, lsst, mzls, ps1, ztf, or the path of your own TOML file.",
 )
 @click.option(
     "--key",

@@ -313,7 +313,7 @@ def _unit(path: Path, content: Any, start: int, index: int) -> Unit:
 def _end_of_header(path: Path, content: Any, start: int, index: int) -> int:
     stop = min(len(content), start + _MOST_CARDS * CARD)
     for position in range(start, stop, CARD):
-        if content[position : position + 8] == b"END     " or content[position:stop] == b"END":
+        if content[position : position + 8] in (b"END     ", b"END"):
             return min(position + CARD, len(content))
     raise IngestError(
         f"{path}: the header of unit {index} has no END card: the file is cut short or damaged; fetch it "

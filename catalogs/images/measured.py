@@ -129,7 +129,8 @@ def exposure_of(frame: Frame) -> Exposure:
     ImageError
         If it was never measured or has no WCS.
     """
-    from skytrawl.catalogs.images.wcs import require_sky, wcs_of
+    from skytrawl.catalogs.images.exposure import wcs_of_frame
+    from skytrawl.catalogs.images.wcs import require_sky
     from skytrawl.kernels.resample import Planes
 
     if "psf_basis" not in frame.arrays or "sky_nodes" not in frame.arrays:
@@ -137,7 +138,7 @@ def exposure_of(frame: Frame) -> Exposure:
         raise ImageError(
             f"{frame.id} has no PSF: {notes[0] if notes else 'it was ingested without measuring'}"
         )
-    wcs = wcs_of(frame.attrs["cards"])
+    wcs = wcs_of_frame(frame)
     require_sky(wcs)
     image, bad, variance = _usable(frame)
     level, sigma = (from_nodes(nodes, image.shape) for nodes in frame.arrays["sky_nodes"])

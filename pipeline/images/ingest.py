@@ -134,7 +134,7 @@ def ingest_images(
     store_path : str or Path
         New folder, or a store of exposures; an interrupted ingest goes on when it is called again.
     survey : str, Path or HeaderMap
-        Header map: decam, ztf, ps1, jwst, bass, mzls, generic, or the path of a TOML file.
+        Header map: bass, decam, generic, jwst, lsst, mzls, ps1, ztf, or the path of a TOML file.
     keys : dict of str to str or number, optional
         Cards of your own for roles of the header map, such as ``{"mid": "MJD-OBS", "zero_point": 25.2}``.
     checksums : {"refuse", "note"}
