@@ -1,4 +1,4 @@
-"""Speed of detection on one thread against sep.extract, in turn in one process. By hand:
+"""Speed of detection on one thread against sep.extract, in turn in one process; pulls of photometry. By hand:
 
 python -m pytest tests/benchmarks/test_detect_speed.py -m acceptance -s
 """
@@ -100,3 +100,33 @@ def test_rates_of_photometry_and_links(maps):
     mjd = np.tile(np.arange(float(k)), n)
     photometry, links = in_turn(3, lambda: forced(flux, error, mask, x, y), lambda: link(ra, dec, mjd, 1.0))
     print(f"\n{len(x) / photometry:.3g} positions/s, {n * k / links:.3g} candidates/s linked")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("case", ["A", "B"])
+def test_pulls_on_subtracted_images(case):
+    """Sources between the pixels of simulated pairs, through the subtraction, and empty places."""
+    pulls = {}
+    for seed in range(5):
+        pair = make_pair(case, seed, 1024, injections=np.repeat([4.0, 6.0, 10.0, 30.0, 100.0, -10.0], 60))
+        difference = zogy(
+            Side(pair.science, pair.science_variance, pair.psf_science, pair.sigma_science, pair.ratio),
+            Side(pair.reference, pair.reference_variance, pair.psf_reference, pair.sigma_reference),
+        )
+        injected, mask = pair.injected, np.zeros(pair.science.shape, np.uint16)
+        got = forced(difference.flux, difference.flux_error, mask, injected["x"], injected["y"])
+        pull = (got["flux"] - injected["flux"] / pair.ratio) / got["flux_error"]
+        for snr in np.unique(np.round(injected["snr"])):
+            pulls.setdefault(snr, []).append(pull[np.abs(injected["snr"] - snr) < 0.5])
+        x, y = np.random.default_rng(seed).uniform(30, 990, (2, 400))
+        all_x, all_y = (np.r_[injected[axis], pair.stars[axis]] for axis in "xy")
+        empty = np.hypot(x[:, None] - all_x, y[:, None] - all_y).min(axis=1) > 12
+        got = forced(difference.flux, difference.flux_error, mask, x[empty], y[empty])
+        pulls.setdefault(0.0, []).append(got["snr"])
+    for snr, found in sorted(pulls.items()):
+        pull = np.concatenate(found)
+        print(f"{case} SNR {snr:5.0f}: {len(pull)} pulls, mean {pull.mean():+.3f}, width {pull.std():.3f}")
+    pull = np.concatenate([np.concatenate(found) for found in pulls.values()])
+    print(f"{case} all: {len(pull)} pulls, mean {pull.mean():+.3f}, width {pull.std():.3f}")
+    assert abs(pull.mean()) < 0.1
+    assert abs(pull.std() - 1.0) < 0.1
