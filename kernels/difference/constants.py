@@ -4,12 +4,14 @@
 SLOPE_SIGMAS = 3.0
 # Between these significances a score ceases to be taken for noise and is taken for a source.
 OWN_FROM, OWN_FULL = 3.0, 5.0
-# The variance of the score is never taken below this part of that of the empty sky.
+# The noise of the variance never takes more off it than leaves this part, nor of that of the empty sky.
 LEAST_VARIANCE = 0.7
 # Signal to noise power for which a bad pixel is guessed from its neighbours, how far these may be, and the
 # steps of the solver. With these a missing pixel of a star comes back to 5 % of the star's peak, a 2 x 2 hole
 # to 10 %, at a noise of no more than the sky's.
 FILL_POWER, FILL_REACH, FILL_STEPS = 1000.0, 4, 10
-FILL_ERROR = 0.2
+# Error of a filled pixel, at least, in parts of its value; where more of the box about it is missing, that part
+# of the largest value there.
+FILL_ERROR, FILL_BOX = 0.2, 2
 # A pixel is lost where more than this part of a source's score would come from bad pixels.
-MOST_LOST = 0.2
+MOST_LOST = 0.1

@@ -52,7 +52,7 @@ def _mix(n, v, r, w, a, b, kn2, kr2, root, split, d, s, t):  # type: ignore[no-u
 @njit(fastmath=True)
 def _finish(score, variance, extra, blank, noise, own_n, own_r, out):  # type: ignore[no-untyped-def]
     """S_corr from the score and its variance, which is kept above zero (see `zogy._null_variance`)."""
-    least, floor = blank * F32(1e-3), blank * LEAST
+    least = blank * F32(1e-3)
     one, zero = F32(1.0), F32(0.0)
     for y in range(score.shape[0]):
         s_, v_, o_ = score[y], variance[y], out[y]
@@ -61,7 +61,8 @@ def _finish(score, variance, extra, blank, noise, own_n, own_r, out):  # type: i
             v_[x] = v
             ramp = min(max((s * s / v - FROM2) * RAMP, zero), one)
             above = own_n if s > zero else -own_r
-            o_[x] = max(v - s * (noise + ramp * (above - noise)), min(v, floor))
+            usual = max(v - noise * s, LEAST * min(v, blank))
+            o_[x] = max(usual - ramp * (above - noise) * s, min(usual, blank))
         if extra.shape[0] > 0:
             e_ = extra[y]
             for x in range(score.shape[1]):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytrawl.kernels.difference.constants import FILL_ERROR, FILL_REACH, FILL_STEPS, MOST_LOST
+from skytrawl.kernels.difference.constants import FILL_BOX, FILL_ERROR, FILL_REACH, FILL_STEPS, MOST_LOST
 from skytrawl.kernels.difference.types import Side
 from skytrawl.kernels.jit import njit
 
@@ -109,15 +109,20 @@ def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool
     return bad | (share > np.float32(MOST_LOST))
 
 
-def filled(
-    image: NDArray[np.float32], bad: NDArray[np.bool_], kernel: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """As `fill.filled`, of one tile."""
-    plane = np.where(bad, np.float32(0), image)
-    ys, xs = _unknowns(bad, FILL_REACH)
-    if len(ys):
-        _solve(plane, ys, xs, np.asarray(kernel, np.float32), FILL_STEPS)
-    return plane
+@njit()
+def _doubt(image, bad, ys, xs, sky2, variance):  # type: ignore[no-untyped-def]
+    """Variance of filled pixels, see `fill.doubt`."""
+    ny, nx = image.shape
+    side = np.float32(2 * FILL_BOX + 1)
+    for k in range(len(ys)):
+        missing, largest = np.float32(0.0), np.float32(0.0)
+        for i in range(-FILL_BOX, FILL_BOX + 1):
+            for j in range(-FILL_BOX, FILL_BOX + 1):
+                y, x = (ys[k] + i) % ny, (xs[k] + j) % nx
+                missing += bad[y, x]
+                largest = max(largest, abs(image[y, x]))
+        error = max(np.float32(FILL_ERROR) * abs(image[ys[k], xs[k]]), missing / (side * side) * largest)
+        variance[ys[k], xs[k]] = sky2 + error * error
 
 
 def fill(side: Side) -> Side:
@@ -129,13 +134,14 @@ def fill(side: Side) -> Side:
         return side
     lead = np.broadcast_shapes(side.image.shape[:-2], bad.shape[:-2])
     shape = lead + side.image.shape[-2:]
-    kernels = stencil(np.asarray(side.psf), xp=np)
+    kernels = stencil(np.asarray(side.psf), xp=np).astype(np.float32)
     kernels = np.broadcast_to(kernels, lead + kernels.shape[-2:])
-    images, bads = np.broadcast_to(side.image, shape), np.broadcast_to(bad, shape)
-    out = np.empty(shape, np.float32)
+    bads = np.broadcast_to(bad, shape)
+    sky2 = np.broadcast_to(np.asarray(side.sigma, np.float32) ** 2, lead)
+    images = np.where(bads, np.float32(0), side.image)
+    variances = np.where(bads, sky2[..., None, None] if lead else sky2, side.variance).astype(np.float32)
     for index in np.ndindex(lead):
-        out[index] = filled(images[index], bads[index], kernels[index])
-    sigma = np.asarray(side.sigma, np.float32)
-    sigma = sigma[..., None, None] if sigma.ndim else sigma
-    doubt = (np.float32(FILL_ERROR) * out) ** 2 + sigma**2
-    return replace(side, image=out, variance=np.where(bad, doubt, side.variance).astype(np.float32))
+        ys, xs = _unknowns(bads[index], FILL_REACH)
+        _solve(images[index], ys, xs, np.ascontiguousarray(kernels[index]), FILL_STEPS)
+        _doubt(images[index], bads[index], ys, xs, sky2[index], variances[index])
+    return replace(side, image=images, variance=variances)

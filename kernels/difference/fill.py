@@ -11,7 +11,14 @@ conjugate gradients.
 from dataclasses import replace
 from typing import Any
 
-from skytrawl.kernels.difference.constants import FILL_ERROR, FILL_POWER, FILL_REACH, FILL_STEPS, MOST_LOST
+from skytrawl.kernels.difference.constants import (
+    FILL_BOX,
+    FILL_ERROR,
+    FILL_POWER,
+    FILL_REACH,
+    FILL_STEPS,
+    MOST_LOST,
+)
 from skytrawl.kernels.difference.filters import middle, spectrum, wide
 from skytrawl.kernels.difference.types import Array, Side
 
@@ -78,10 +85,23 @@ def filled(image: Array, bad: Array, kernel: Array, *, xp: Any) -> Array:
     return known + x
 
 
+def doubt(image: Array, bad: Array, *, xp: Any) -> Array:
+    """Standard error of filled pixels by the sources that they may have held (`FILL_ERROR`)."""
+    missing, largest = xp.astype(bad, image.dtype), xp.abs(image)
+    for axis in (-2, -1):
+        total, top = missing, largest
+        for step in range(1, FILL_BOX + 1):
+            for move in (step, -step):
+                total = total + xp.roll(missing, move, axis=axis)
+                top = xp.maximum(top, xp.roll(largest, move, axis=axis))
+        missing, largest = total / (2 * FILL_BOX + 1), top
+    return xp.maximum(FILL_ERROR * xp.abs(image), missing * largest)
+
+
 def fill(side: Side, *, xp: Any = None) -> Side:
     """Fill the bad pixels of an image, and give them the variance of what was filled in.
 
-    That is the sky's plus the square of `FILL_ERROR` times the value.
+    That is the sky's plus the square of `doubt`.
 
     Parameters
     ----------
@@ -101,8 +121,8 @@ def fill(side: Side, *, xp: Any = None) -> Side:
         return cpu_fill.fill(side)
     xp = side.image.__array_namespace__() if xp is None else xp
     image = filled(side.image, side.bad, stencil(side.psf, xp=xp), xp=xp)
-    doubt = (FILL_ERROR * image) ** 2 + wide(xp, side.sigma, image) ** 2
-    return replace(side, image=image, variance=xp.where(side.bad, doubt, side.variance))
+    variance = doubt(image, side.bad, xp=xp) ** 2 + wide(xp, side.sigma, image) ** 2
+    return replace(side, image=image, variance=xp.where(side.bad, variance, side.variance))
 
 
 def lost(bad: Array, weight: Array, *, xp: Any) -> Array:

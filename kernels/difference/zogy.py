@@ -105,17 +105,18 @@ def _null_variance(score: Array, variance: Array, f: Filters, xp: Any) -> Array:
     """Variance of the score were there no source in one image only.
 
     Where variances come from the counts, those of a new source stand in them, and so does the noise of the
-    score. What noise does on average is taken off everywhere, what a source does from `OWN_FROM` standard
-    deviations on, in full from `OWN_FULL`: a source of significance 5 shall have the score 5.
+    score. What noise does on average is taken off everywhere; what a source does from `OWN_FROM` standard
+    deviations on, in full from `OWN_FULL`, but nothing below the variance of the empty sky, so that noise
+    is not taken for a source: a source of significance 5 shall have the score 5, and noise keep its law.
     """
     significance2 = score**2 / variance
     ramp = (significance2 - OWN_FROM**2) * (1.0 / (OWN_FULL**2 - OWN_FROM**2))
     ramp = xp.minimum(xp.maximum(ramp, xp.zeros_like(ramp)), xp.ones_like(ramp))
     noise = wide(xp, f.self_noise, score)
     above = xp.where(score > 0, wide(xp, f.self_n, score), -wide(xp, f.self_r, score))
-    own = score * (noise + ramp * (above - noise))
-    floor = xp.minimum(variance, wide(xp, f.blank_variance * LEAST_VARIANCE, variance))
-    return xp.maximum(variance - own, floor)
+    blank = wide(xp, f.blank_variance, variance)
+    usual = xp.maximum(variance - noise * score, LEAST_VARIANCE * xp.minimum(variance, blank))
+    return xp.maximum(usual - ramp * (above - noise) * score, xp.minimum(usual, blank))
 
 
 def _alignment(s_n: Array, s_r: Array, f: Filters, shift: Any, relative: Any, xp: Any) -> Array:
