@@ -21,6 +21,8 @@ _PUBLIC = {
     "ingest_images": "skytrawl.images.ingest",
     "read_exposures": "skytrawl.catalogs.images.exposure",
     "export": "skytrawl.catalogs.export_store",
+    "export_images": "skytrawl.catalogs.images.export",
+    "CutoutDataset": "skytrawl.catalogs.images.dataset",
     "validate": "skytrawl.catalogs.validate",
     "run": "skytrawl.runner",
     "lazy": "skytrawl.graph",

@@ -30,6 +30,7 @@ _COMMANDS = {
     "append": "skytrawl.cli_ingest:append",
     "demo": "skytrawl.cli_data:demo",
     "export": "skytrawl.cli_export:export",
+    "export-images": "skytrawl.cli_export_images:export_images",
     "ingest": "skytrawl.cli_ingest:ingest",
     "ingest-images": "skytrawl.cli_images:ingest_images",
     "info": "skytrawl.cli_data:info",

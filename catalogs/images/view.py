@@ -13,6 +13,7 @@ from skytrawl.catalogs.images.columns import COLUMNS
 from skytrawl.catalogs.images.cone import frames_in_cone
 from skytrawl.catalogs.images.current import open_frames
 from skytrawl.catalogs.images.planes import Plane
+from skytrawl.catalogs.images.quality_columns import COLUMNS as QUALITY
 from skytrawl.catalogs.images.quantised import ATTR
 from skytrawl.catalogs.images.store import FrameStore
 from skytrawl.catalogs.images.table import OFFSETS, ragged_names, row_of, taken
@@ -188,7 +189,7 @@ class Images:
                 dim = f"{name}_item"
             elif name.endswith(OFFSETS) and name[: -len(OFFSETS)] in ragged:
                 dim = "frame_end"
-            unit, meaning = COLUMNS.get(name, ("", ""))
+            unit, meaning = COLUMNS.get(name) or QUALITY.get(name, ("", ""))
             attrs = {key: text for key, text in (("units", unit), ("long_name", meaning)) if text}
             values = np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
             variables["frame" if name == "id" else name] = xr.Variable(dim, values, attrs)
