@@ -127,16 +127,11 @@ def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: 
         xp=xp,
     )
     cut = layout((shape[0], shape[1]), tile, border)
-    noise = np.sqrt(
-        np.square(science.sky_sigma)
-        + np.float32(aligned.match.scale**2 * correlation) * np.square(aligned.measured.background.sigma)
-    )
-    # D is white noise of variance 1; over F_D it is in units of flux (Zackay et al. 2016, eq. 15).
     return _stored(
         science,
         aligned,
         done,
-        _host(done.d) * noise,
+        done.d,
         borders=(list(cut.y[1:-1]), list(cut.x[1:-1])),
         attrs={"shift_error": list(shift), "relative_error": relative},
     )
