@@ -23,7 +23,7 @@ def clipped(values, bad, box, n_y, n_x, turns, least, mean, sigma):  # type: ign
             low, high = np.float32(-3e38), np.float32(3e38)
             centre = 0.0
             mean[b, a] = sigma[b, a] = np.nan
-            for turn in range(turns):
+            for _turn in range(turns):
                 n, s, q = 0, 0.0, 0.0
                 for y in range(y0, y1):
                     for x in range(x0, x1):

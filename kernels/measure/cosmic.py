@@ -16,7 +16,7 @@ def cosmic_rays(
     sigma: float = 4.5,
     contrast: float = 5.0,
 ) -> NDArray[np.bool_]:
-    """Pixels hit by cosmic rays: edges sharper than the PSF allows (L.A.Cosmic, van Dokkum 2001; astroscrappy).
+    """Pixels hit by cosmic rays: edges too sharp for the PSF (L.A.Cosmic, van Dokkum 2001; astroscrappy).
 
     Parameters
     ----------

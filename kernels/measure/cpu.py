@@ -1,7 +1,8 @@
 """Star photometry in Numba: splines of the PSF shifted to each star, and sums over its pixels.
 
 A PSF comes as the coefficients of a cubic B-spline, `k` samples an image pixel, with `PAD` image pixels and
-two samples of zeros around what any star may ask for. `half` is the half width of a star's stamp in pixels.
+two samples of zeros around what any star may ask for. `half` is the half width of a star's stamp in pixels,
+`widest` the side of the largest one.
 """
 
 import numpy as np
@@ -41,22 +42,22 @@ def smooth(image, kernel):  # type: ignore[no-untyped-def]
     out = np.empty_like(image)
     row = np.zeros(nx + 2 * n, image.dtype)
     for y in range(ny):
-        inner = row[n : n + nx]
-        inner[:] = kernel[0] * image[y]
+        for x in range(nx):
+            row[n + x] = kernel[0] * image[y, x]
         for t in range(1, n):
-            if y - t >= 0 and y + t < ny:
-                inner += kernel[t] * (image[y - t] + image[y + t])
-            elif y - t >= 0:
-                inner += kernel[t] * image[y - t]
-            elif y + t < ny:
-                inner += kernel[t] * image[y + t]
+            factor = kernel[t]
+            if y - t >= 0:
+                for x in range(nx):
+                    row[n + x] += factor * image[y - t, x]
+            if y + t < ny:
+                for x in range(nx):
+                    row[n + x] += factor * image[y + t, x]
         for x in range(nx):
             out[y, x] = kernel[0] * row[n + x]
         for t in range(1, n):
-            left, right = row[n - t : n - t + nx], row[n + t : n + t + nx]
             factor = kernel[t]
             for x in range(nx):
-                out[y, x] += factor * (left[x] + right[x])
+                out[y, x] += factor * (row[n + x - t] + row[n + x + t])
     return out
 
 
@@ -135,7 +136,7 @@ def add(image, stamp, factor, x, y, half):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True)
 def sweep(  # type: ignore[no-untyped-def]
-    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, error, move,
+    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, widest, error, move,
 ):  # fmt: skip
     """One Gauss-Newton step of flux and position for each star in turn, on the image minus all stars.
 
@@ -143,7 +144,6 @@ def sweep(  # type: ignore[no-untyped-def]
     `rest`, `x`, `y`, `flux` are updated in place and stay consistent; `error` [n, 3] takes the standard
     deviations (flux, x, y). A step is at most half a pixel; with `move` 0 positions stay.
     """
-    widest = 2 * half.max() + 1
     side = basis.shape[1]
     coefficients = np.empty((side, side), np.float32)
     rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
@@ -175,7 +175,7 @@ def sweep(  # type: ignore[no-untyped-def]
                 b0 += w * r * p0
                 b1 += w * r * p1
                 b2 += w * r * p2
-        error[s, :] = np.inf
+        error[s, 0] = error[s, 1] = error[s, 2] = np.inf
         if a00 <= 0.0:
             continue
         c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
@@ -207,9 +207,8 @@ def sweep(  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def model_image(image, basis, terms, k, x, y, flux, half):  # type: ignore[no-untyped-def]
+def model_image(image, basis, terms, k, x, y, flux, half, widest):  # type: ignore[no-untyped-def]
     """Add stars to an image, in place."""
-    widest = 2 * half.max() + 1
     side = basis.shape[1]
     coefficients = np.empty((side, side), np.float32)
     rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
@@ -246,10 +245,14 @@ def normals(  # type: ignore[no-untyped-def]
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         for m in range(n_modes + 1):
             render(own[m], k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
-            if m == 0:
-                shape[:3] = stamps
-            else:
-                shape[2 + m] = stamps[0]
+            for j in range(widest):
+                for i in range(widest):
+                    if m == 0:
+                        shape[0, j, i] = stamps[0, j, i]
+                        shape[1, j, i] = stamps[1, j, i]
+                        shape[2, j, i] = stamps[2, j, i]
+                    else:
+                        shape[2 + m, j, i] = stamps[0, j, i]
         for j in range(max(0, half - py), min(widest, ny - py + half)):
             for i in range(max(0, half - px), min(widest, nx - px + half)):
                 v = sky_variance[py - half + j, px - half + i]

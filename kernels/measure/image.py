@@ -1,4 +1,4 @@
-"""Everything that one image tells about itself: sky, stars and PSF, each from an image freed of the others."""
+"""All that one image tells about itself: sky, stars and PSF, each from an image freed of the others."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,21 +6,15 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure.background import background
 from skytrawl.kernels.measure.photometry import UNUSABLE, Photometry
-from skytrawl.kernels.measure.psf import (
-    agreeing,
-    candidates,
-    clean,
-    eliminated,
-    field_degree,
-    fit_moffat,
-    normals,
-    refine,
-)
+from skytrawl.kernels.measure.profile import CONSTANT, Variation, eliminated, fit_moffat, normals
+from skytrawl.kernels.measure.psf import refine
+from skytrawl.kernels.measure.select import candidates, clean, field_variation
 from skytrawl.kernels.measure.shape import Moffat, shape_modes
 from skytrawl.kernels.measure.stars import find_peaks, first_width
 from skytrawl.kernels.measure.types import Background, Measured, Stars
 
 _BRIGHT = 20.0  # sigma: stars that give the first profile
+_BOX = 16  # FWHM: a smaller box of the sky is full of a single star
 _MAX_SOURCES = 60_000
 
 
@@ -47,7 +41,7 @@ def measure(
     variance : float32[ny, nx], optional
         Total variance of the pixels, source noise included; by default that of the sky alone as measured.
     box : int, pixels
-        Boxes of the sky map.
+        Boxes of the sky map; not less than 16 FWHM is used.
     degree : int
         Highest degree of the polynomials in x and y that the PSF may follow; the stars decide how much of it
         is used.
@@ -75,37 +69,34 @@ def measure(
     fwhm = first_width(data, sky_variance)
     stars = Photometry(data, sky_variance, slope)
     x, y, _, _ = find_peaks(data, sky_variance, fwhm, _BRIGHT)
-    stars.set_psf(*_first(fwhm))
+    profile = Moffat.of_width(fwhm)
+    stars.set_psf(*CONSTANT.planes(profile), 0)
     stars.add_stars(x[:1000], y[:1000])
     stars.sweep(2, move=False)
-    profile = Moffat.of_width(fwhm)
     for turn in range(2):
         _find_more(stars, profile.fwhm, threshold if turn else _BRIGHT)
         chosen = candidates(stars)
         if not len(chosen):
             raise ImageError("no star is bright and clean enough for a PSF")
         profile = fit_moffat(stars, profile, chosen)
+        box = max(box, round(_BOX * profile.fwhm))
         stars.prune(1.0 * profile.fwhm, 2.0)
         sky = _sky_again(image, stars, unusable, box)
         stars.sky_variance, stars.slope = _noise(stars.data, variance, sky, unusable)
     _find_more(stars, profile.fwhm, threshold)
-    base = stars.samples[0]
-    chosen, degree = _select(stars, degree)
+    chosen, variation = _select(stars, degree)
+    if variation.degree:
+        profile = fit_moffat(stars, profile, chosen, variation)
+        chosen, _ = _select(stars, degree)
+    base = stars.samples
     for clip in (np.inf, 6.0, 5.0):
-        refine(stars, base, chosen, degree, clip)
+        refine(stars, base, chosen, clip)
         stars.sweep(2)
         chosen, _ = _select(stars, degree)
     stars.prune(1.0 * profile.fwhm, 2.0)
     sky = _sky_again(image, stars, unusable, box)
     stars.sweep(2)
     return _finish(stars, sky)
-
-
-def _first(fwhm: float) -> tuple[NDArray[np.float64], int, int]:
-    from skytrawl.kernels.measure.shape import half_width, oversampling
-
-    half, k = half_width(fwhm), oversampling(fwhm)
-    return Moffat.of_width(fwhm).samples(half, k)[None], k, 0
 
 
 def _noise(
@@ -152,7 +143,7 @@ def _sky_again(
 ) -> Background:
     """Sky of the image without its stars; the data of `stars` are taken above it."""
     total = stars.total
-    bright = total > 3 * np.sqrt(np.median(stars.sky_variance[::7, ::7]))
+    bright = total > 0.5 * np.sqrt(np.median(stars.sky_variance[::7, ::7]))
     if bright.mean() > 0.5:
         bright[:] = False
     sky = background(image - total, unusable | bright, box=box, stars=False)
@@ -174,13 +165,13 @@ def _shapes(
     return value, np.sqrt(np.einsum("naa->na", inverse)), fit[:, 0] / np.maximum(fit[:, 1], 1)
 
 
-def _select(stars: Photometry, degree: int) -> tuple[NDArray[np.int64], int]:
-    """Stars for the PSF, and the degree that their shapes ask for."""
+def _select(stars: Photometry, degree: int) -> tuple[NDArray[np.int64], Variation]:
+    """Stars for the PSF, and how their shapes vary."""
     chosen = candidates(stars)
     if not len(chosen):
         raise ImageError("no star is bright and clean enough for a PSF")
     value, error, _ = _shapes(stars, chosen)
-    return field_degree(stars, chosen, value, error, degree)
+    return field_variation(stars, chosen, value, error, degree)
 
 
 def _finish(stars: Photometry, sky: Background) -> Measured:
@@ -215,6 +206,3 @@ def _finish(stars: Photometry, sky: Background) -> Measured:
         chi2=float(np.median(chi2[chosen])),
         gain_slope=stars.slope,
     )
-
-
-__all__ = ["agreeing", "measure"]

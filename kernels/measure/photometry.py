@@ -41,7 +41,6 @@ class Photometry:
     def set_psf(self, samples: NDArray[np.floating], k: int, degree: int) -> None:
         """Use a PSF: samples [n_terms, n, n], `k` an image pixel; the polynomial's variables run -1 to 1."""
         self.samples, self.k, self.degree = np.asarray(samples, np.float64), k, degree
-        # Light beyond the last sample belongs to no star; the sum over pixels is 1 at the middle of the image.
         self.basis = coefficients(self.samples, k)
         self.full = self.samples.shape[-1] // 2 // k
         middle, n = self.samples[0], self.samples.shape[-1]
@@ -83,7 +82,17 @@ class Photometry:
         # What stars of the PSF leave is looked at out to its edge.
         self.half[self.flux > PSF_SNR * self.error[:, 0]] = self.full
         if len(self.x):
-            cpu.model_image(self.rest, self.basis, self.terms, self.k, self.x, self.y, -self.flux, self.half)
+            cpu.model_image(
+                self.rest,
+                self.basis,
+                self.terms,
+                self.k,
+                self.x,
+                self.y,
+                -self.flux,
+                self.half,
+                2 * self.full + 1,
+            )
 
     @property
     def terms(self) -> NDArray[np.float64]:
@@ -132,7 +141,7 @@ class Photometry:
         for _ in range(times):
             cpu.sweep(
                 self.rest, *self.noise, self.basis, terms, self.k, self.x, self.y, self.flux, self.half,
-                self.error, move,
+                2 * self.full + 1, self.error, move,
             )  # fmt: skip
 
     def sort(self) -> None:

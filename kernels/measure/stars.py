@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import cpu
 
+_PEAKS = 400  # brightest ones that are looked at
 _ENOUGH = 1024  # pixels: the middle of an image tells the width
 _SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma of a Gaussian
 
@@ -85,31 +86,52 @@ def first_width(data: NDArray[np.float32], variance: NDArray[np.float32]) -> flo
     """
     fwhm = 2.5
     middle = tuple(slice(max(0, (n - _ENOUGH) // 2), (n + _ENOUGH) // 2) for n in data.shape)
-    for _ in range(4):
-        own = _narrow(data[middle], variance[middle], fwhm)
+    for _ in range(5):
+        own, error = _widths(data[middle], variance[middle], fwhm)
         if len(own) < 30 and max(data.shape) > _ENOUGH:
-            own = _narrow(data, variance, fwhm)
+            own, error = _widths(data, variance, fwhm)
         if not len(own):
             raise ImageError("no star stands out by 15 sigma: the PSF cannot be measured on this image")
-        width = _SIGMA * np.exp(0.5 * _mode(np.log(own)))
+        width = _SIGMA * np.exp(locus(own, error))
         if abs(width / fwhm - 1) < 0.1:
             break
         fwhm = float(width)
     return fwhm
 
 
-def _narrow(data: NDArray[np.float32], variance: NDArray[np.float32], fwhm: float) -> NDArray[np.float64]:
-    """Variances (pixels^2) of the brightest peaks, without those as narrow as hot pixels and cosmic rays."""
-    _, _, _, curvature = find_peaks(np.ascontiguousarray(data), variance, fwhm, 15.0)
-    own = curvature[:300] - (fwhm / _SIGMA) ** 2
-    return np.asarray(own[own > 0.25], np.float64)
+def _widths(
+    data: NDArray[np.float32], variance: NDArray[np.float32], fwhm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logarithms of the widths (sigma, pixels) of the brightest peaks with errors.
+
+    Those as narrow as hot pixels and cosmic rays are left out.
+    """
+    x, y, height, curvature = find_peaks(np.ascontiguousarray(data), variance, fwhm, 15.0)
+    own = curvature[:_PEAKS] - (fwhm / _SIGMA) ** 2
+    rows = np.clip(np.rint(y[:_PEAKS]), 0, data.shape[0] - 1).astype(np.int64)
+    columns = np.clip(np.rint(x[:_PEAKS]), 0, data.shape[1] - 1).astype(np.int64)
+    noise = np.sqrt(variance[rows, columns] / (4 * np.pi)) * _SIGMA / fwhm
+    keep = own > 0.25
+    # The width of a smoothed peak is known to about the inverse of its signal to noise ratio.
+    error = (curvature[:_PEAKS] / own * noise / height[:_PEAKS])[keep]
+    return 0.5 * np.log(own[keep]), np.hypot(0.04, error)
 
 
-def _mode(values: NDArray[np.float64]) -> float:
-    """Half-sample mode (Robertson & Cryer 1974)."""
-    values = np.sort(values)
-    while len(values) > 3:
-        half = (len(values) + 1) // 2
-        begin = int(np.argmin(values[half - 1 :] - values[: len(values) - half + 1]))
-        values = values[begin : begin + half]
-    return float(np.median(values))
+def locus(value: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+    """Where the widths of stars lie among those of everything.
+
+    Stars have one width, galaxies and blends many, all larger: of the places where values are dense (half as
+    dense as anywhere, each value being a Gaussian of its error) the narrowest is that of the stars.
+    """
+    apart = (value[:, None] - value[None, :]) / error[None, :]
+    density = (np.exp(-0.5 * apart**2) / error[None, :]).sum(axis=1)
+    order = np.argsort(value)
+    value, density = value[order], density[order]
+    first = int(np.argmax(density >= 0.5 * density.max()))
+    # Up from there to the top of this clump: no value within an error of it is denser.
+    while True:
+        near = np.flatnonzero(np.abs(value - value[first]) <= error[order][first])
+        top = int(near[np.argmax(density[near])])
+        if top == first:
+            return float(value[top])
+        first = top
