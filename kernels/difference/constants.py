@@ -10,8 +10,9 @@ LEAST_VARIANCE = 0.7
 # steps of the solver. With these a missing pixel of a star comes back to 5 % of the star's peak, a 2 x 2 hole
 # to 10 %, at a noise of no more than the sky's.
 FILL_POWER, FILL_REACH, FILL_STEPS = 1000.0, 4, 10
-# Error of a filled pixel, at least, in parts of its value; where more of the box about it is missing, that part
-# of the largest value there.
-FILL_ERROR, FILL_BOX = 0.2, 2
+# Error of a filled pixel in parts of its value, at least. Where more of the box about it is missing: that
+# part of the peak of the star that could stand there and fits the good pixels about it, less 3 standard
+# errors; no star is judged by less than the last number of the sum of the squared PSF.
+FILL_ERROR, FILL_BOX, FILL_STAR, FILL_SIGMAS, FILL_LEAST = 0.2, 2, 10, 3.0, 1e-4
 # A pixel is lost where more than this part of a source's score would come from bad pixels.
 MOST_LOST = 0.1

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytrawl.kernels.difference.constants import FILL_BOX, FILL_ERROR, FILL_REACH, FILL_STEPS, MOST_LOST
+from skytrawl.kernels.difference.constants import (
+    FILL_BOX,
+    FILL_ERROR,
+    FILL_LEAST,
+    FILL_REACH,
+    FILL_SIGMAS,
+    FILL_STEPS,
+    MOST_LOST,
+)
 from skytrawl.kernels.difference.types import Side
 from skytrawl.kernels.jit import njit
 
@@ -110,24 +118,35 @@ def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool
 
 
 @njit()
-def _doubt(image, bad, ys, xs, sky2, variance):  # type: ignore[no-untyped-def]
+def _doubt(image, bad, ys, xs, profile, sky2, variance):  # type: ignore[no-untyped-def]
     """Variance of filled pixels, see `fill.doubt`."""
     ny, nx = image.shape
-    side = np.float32(2 * FILL_BOX + 1)
+    py, px = profile.shape
+    area = np.float32((2 * FILL_BOX + 1) ** 2)
+    peak, whole = profile.max(), np.sum(profile * profile)
     for k in range(len(ys)):
-        missing, largest = np.float32(0.0), np.float32(0.0)
+        missing = np.float32(0.0)
         for i in range(-FILL_BOX, FILL_BOX + 1):
             for j in range(-FILL_BOX, FILL_BOX + 1):
-                y, x = (ys[k] + i) % ny, (xs[k] + j) % nx
-                missing += bad[y, x]
-                largest = max(largest, abs(image[y, x]))
-        error = max(np.float32(FILL_ERROR) * abs(image[ys[k], xs[k]]), missing / (side * side) * largest)
+                missing += bad[(ys[k] + i) % ny, (xs[k] + j) % nx]
+        products, squares = np.float32(0.0), np.float32(0.0)
+        for i in range(py):
+            y = (ys[k] + i - py // 2) % ny
+            for j in range(px):
+                x = (xs[k] + j - px // 2) % nx
+                if not bad[y, x]:
+                    products += profile[i, j] * image[y, x]
+                    squares += profile[i, j] * profile[i, j]
+        flux = np.float32(0.0)
+        if squares > np.float32(FILL_LEAST) * whole:
+            flux = products / squares - np.float32(FILL_SIGMAS) * np.sqrt(sky2 / squares)
+        error = max(np.float32(FILL_ERROR) * abs(image[ys[k], xs[k]]), missing / area * peak * flux)
         variance[ys[k], xs[k]] = sky2 + error * error
 
 
 def fill(side: Side) -> Side:
     """As `fill.fill`, of float32 NumPy arrays."""
-    from skytrawl.kernels.difference.fill import stencil
+    from skytrawl.kernels.difference.fill import star, stencil
 
     bad: Any = side.bad
     if not bad.any():
@@ -136,6 +155,8 @@ def fill(side: Side) -> Side:
     shape = lead + side.image.shape[-2:]
     kernels = stencil(np.asarray(side.psf), xp=np).astype(np.float32)
     kernels = np.broadcast_to(kernels, lead + kernels.shape[-2:])
+    profiles = star(np.asarray(side.psf, np.float32))
+    profiles = np.broadcast_to(profiles, lead + profiles.shape[-2:])
     bads = np.broadcast_to(bad, shape)
     sky2 = np.broadcast_to(np.asarray(side.sigma, np.float32) ** 2, lead)
     images = np.where(bads, np.float32(0), side.image)
@@ -143,5 +164,6 @@ def fill(side: Side) -> Side:
     for index in np.ndindex(lead):
         ys, xs = _unknowns(bads[index], FILL_REACH)
         _solve(images[index], ys, xs, np.ascontiguousarray(kernels[index]), FILL_STEPS)
-        _doubt(images[index], bads[index], ys, xs, sky2[index], variances[index])
+        profile = np.ascontiguousarray(profiles[index])
+        _doubt(images[index], bads[index], ys, xs, profile, sky2[index], variances[index])
     return replace(side, image=images, variance=variances)

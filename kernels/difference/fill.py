@@ -14,8 +14,11 @@ from typing import Any
 from skytrawl.kernels.difference.constants import (
     FILL_BOX,
     FILL_ERROR,
+    FILL_LEAST,
     FILL_POWER,
     FILL_REACH,
+    FILL_SIGMAS,
+    FILL_STAR,
     FILL_STEPS,
     MOST_LOST,
 )
@@ -34,6 +37,17 @@ def stencil(psf: Array, *, xp: Any) -> Array:
     at_middle = xp.zeros((2 * FILL_REACH + 1, 2 * FILL_REACH + 1), dtype=xp.float64, device=psf.device)
     at_middle[FILL_REACH, FILL_REACH] = 1.0
     return cut + lift * at_middle
+
+
+def unknowns(bad: Array, *, xp: Any) -> Array:
+    """Bad pixels that have a good one within the reach of the stencil; bool[..., ny, nx]."""
+    near = ~bad
+    for axis in (-2, -1):
+        reached = near
+        for step in range(1, FILL_REACH + 1):
+            reached = reached | xp.roll(near, step, axis=axis) | xp.roll(near, -step, axis=axis)
+        near = reached
+    return bad & near
 
 
 def filled(image: Array, bad: Array, kernel: Array, *, xp: Any) -> Array:
@@ -55,13 +69,7 @@ def filled(image: Array, bad: Array, kernel: Array, *, xp: Any) -> Array:
     known = xp.where(bad, zero, image)
     transform = spectrum(xp, kernel, shape)
     transform = xp.astype(transform, xp.complex64 if image.dtype == xp.float32 else xp.complex128)
-    near = ~bad
-    for axis in (-2, -1):
-        reached = near
-        for step in range(1, FILL_REACH + 1):
-            reached = reached | xp.roll(near, step, axis=axis) | xp.roll(near, -step, axis=axis)
-        near = reached
-    unknown = bad & near
+    unknown = unknowns(bad, xp=xp)
 
     def apply(plane: Array) -> Array:
         turned = xp.fft.irfftn(xp.fft.rfftn(plane, axes=(-2, -1)) * transform, s=shape, axes=(-2, -1))
@@ -85,17 +93,49 @@ def filled(image: Array, bad: Array, kernel: Array, *, xp: Any) -> Array:
     return known + x
 
 
-def doubt(image: Array, bad: Array, *, xp: Any) -> Array:
-    """Standard error of filled pixels by the sources that they may have held (`FILL_ERROR`)."""
-    missing, largest = xp.astype(bad, image.dtype), xp.abs(image)
+def star(psf: Array) -> Array:
+    """The part of PSF stamps by which hidden stars are judged: [..., p, p], p at most 2 FILL_STAR + 1."""
+    y, x = (max(0, side // 2 - FILL_STAR) for side in psf.shape[-2:])
+    return psf[..., y : psf.shape[-2] - y, x : psf.shape[-1] - x]
+
+
+def doubt(image: Array, bad: Array, psf: Array, sigma: Any, *, xp: Any) -> Array:
+    """Standard error of filled pixels by the sources that they may have held.
+
+    The flux of a star at a pixel, fitted to the good pixels g about it, is ``sum(g P I) / sum(g P^2)``.
+
+    Parameters
+    ----------
+    image, bad : [..., ny, nx]
+    psf : float[..., p, p]
+    sigma : float or float[...]
+
+    Returns
+    -------
+    float[..., ny, nx], of bad pixels; meaningless elsewhere
+    """
+    missing = xp.astype(bad, image.dtype)
     for axis in (-2, -1):
-        total, top = missing, largest
+        total = missing
         for step in range(1, FILL_BOX + 1):
-            for move in (step, -step):
-                total = total + xp.roll(missing, move, axis=axis)
-                top = xp.maximum(top, xp.roll(largest, move, axis=axis))
-        missing, largest = total / (2 * FILL_BOX + 1), top
-    return xp.maximum(FILL_ERROR * xp.abs(image), missing * largest)
+            total = total + xp.roll(missing, step, axis=axis) + xp.roll(missing, -step, axis=axis)
+        missing = total / (2 * FILL_BOX + 1)
+    profile = xp.astype(star(psf), xp.float64)
+    shape = (image.shape[-2], image.shape[-1])
+
+    def correlated(plane: Array, stamp: Array) -> Array:
+        # In double precision: few pixels may count for little beside those of a whole tile.
+        hat = xp.fft.rfftn(xp.astype(plane, xp.float64), axes=(-2, -1)) * xp.conj(spectrum(xp, stamp, shape))
+        return xp.fft.irfftn(hat, s=shape, axes=(-2, -1))
+
+    products = correlated(xp.where(bad, xp.zeros_like(image), image), profile)
+    squares = correlated(~bad, profile**2)
+    judged = squares > FILL_LEAST * xp.sum(profile**2, axis=(-2, -1), keepdims=True)
+    squares = xp.where(judged, squares, xp.ones_like(squares))
+    flux = products / squares - FILL_SIGMAS * wide(xp, sigma, products) / xp.sqrt(squares)
+    flux = xp.where(judged & (flux > 0) & unknowns(bad, xp=xp), flux, xp.zeros_like(flux))
+    peak = xp.max(profile, axis=(-2, -1), keepdims=True)
+    return xp.maximum(FILL_ERROR * xp.abs(image), missing * xp.astype(peak * flux, image.dtype))
 
 
 def fill(side: Side, *, xp: Any = None) -> Side:
@@ -121,7 +161,7 @@ def fill(side: Side, *, xp: Any = None) -> Side:
         return cpu_fill.fill(side)
     xp = side.image.__array_namespace__() if xp is None else xp
     image = filled(side.image, side.bad, stencil(side.psf, xp=xp), xp=xp)
-    variance = doubt(image, side.bad, xp=xp) ** 2 + wide(xp, side.sigma, image) ** 2
+    variance = doubt(image, side.bad, side.psf, side.sigma, xp=xp) ** 2 + wide(xp, side.sigma, image) ** 2
     return replace(side, image=image, variance=xp.where(side.bad, variance, side.variance))
 
 
