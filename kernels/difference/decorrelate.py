@@ -85,7 +85,8 @@ def noise_correlation(
     """
     sigma = np.sqrt(np.where(usable, variance, np.float32(1))).astype(np.float32)
     wide = lag + min(kernel.shape[0] // 2, 4)
-    seen = cross_correlation(np.divide(difference, sigma), np.divide(image, sigma), usable, wide)
+    first = np.divide(difference, sigma)
+    seen = cross_correlation(first, np.divide(image, sigma), usable, wide)
     shape = (4 * wide + kernel.shape[0], 4 * wide + kernel.shape[0])
     response = np.conj(np.fft.rfft2(embed(kernel, shape)))
     lags = np.arange(-wide, wide + 1)
@@ -98,7 +99,17 @@ def noise_correlation(
             unit[j, i] = unit[-j, -i] = 1.0
             columns.append(np.fft.irfft2(np.fft.rfft2(unit) * response, shape)[np.ix_(lags, lags)].ravel())
             places.append((j, i))
-    found = np.linalg.lstsq(np.stack(columns, axis=1), seen.ravel(), rcond=None)[0]
+    # Prior: white noise of the given variance; each covariance uncertain by exp(-lag).
+    columns_, places_ = np.stack(columns, axis=1), np.array(places)
+    spread = np.exp(-np.hypot(places_[:, 0], places_[:, 1]))
+    start = (places_ == 0).all(axis=1).astype(np.float64)
+    middle = seen.shape[0] // 2
+    error = np.sqrt(float(np.mean(np.square(first[usable]))) / int(usable.sum())) + 1e-12 * abs(
+        seen[middle, middle]
+    )
+    scaled = np.concatenate([columns_ / error, np.diag(1 / spread)])
+    wanted = np.concatenate([seen.ravel() / error, start / spread])
+    found = np.linalg.lstsq(scaled, wanted, rcond=None)[0]
     covariance = np.zeros((2 * lag + 1, 2 * lag + 1))
     for (j, i), value in zip(places, found, strict=True):
         covariance[lag + j, lag + i] = covariance[lag - j, lag - i] = value

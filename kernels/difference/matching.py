@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError, ParameterError
 from skytrawl.kernels.difference.basis import KernelBasis, delta_basis
 from skytrawl.kernels.difference.kernel import MatchingKernel, scaled_terms
-from skytrawl.kernels.difference.stamps import Stamps, choose_stamps, source_pixels
+from skytrawl.kernels.difference.stamps import Stamps, choose_stamps, light, source_pixels
 from skytrawl.kernels.psf import n_terms
 
 Image = NDArray[np.float32]
 
 _TOGETHER = 32  # stamps whose normal matrices are added at once
 _CLIP = 5.0  # pixels that fail by more sigmas are left out of the next iteration
+_REACH = 5  # pixels around a transient that are left out too
 # Most of the fraction by which the model is allowed to fail in the weights. With more, stars weigh no more
 # than the cores of galaxies, which say nothing of the fine structure of the kernel: the kernel gets too
 # smooth, and the fraction grows further.
@@ -65,8 +66,8 @@ def match_kernel(
     half_width : int, pixels, of a delta basis
     degree, background_degree : int, of the polynomials of kernel and background
     direction : {"reference", "science", "auto"}
-        The image that is convolved; "auto" takes the direction that leaves the smaller fraction of the light,
-        and where both leave less than 1 % the one with the smaller noise gain sum(K^2) / sum(K)^2.
+        The image that is convolved; "auto" takes the direction with the smaller noise gain
+        sum(K^2) / sum(K)^2, unless it leaves a much larger fraction of the light.
     basis : KernelBasis, optional, instead of a delta basis
     radius : float, pixels
     block, max_pixels : see `choose_stamps`
@@ -103,14 +104,17 @@ def match_kernel(
             )
             for way in ("reference", "science")
         ]
-        cost = [(max(fit.residual, _MOST), np.sum(fit.middle**2) / fit.scale() ** 2) for fit in fits]
+        allowed = 1.5 * min(fit.residual for fit in fits) + _MOST
+        cost = [(fit.residual > allowed, np.sum(fit.middle**2) / fit.scale() ** 2) for fit in fits]
         direction = fits[cost.index(min(cost))].direction
     images = (science, reference) if direction == "reference" else (reference, science)
     planes = variance if direction == "reference" else variance[::-1]
     chosen = choose_stamps(select, block=block, max_pixels=max_pixels)
     clean = [np.where(bad, np.float32(0), image) for image in images]
+    dark = [np.where(bad, np.float32(0), plane) for plane in planes]
+    lit = light(clean[0], dark[0]) | light(clean[1], dark[1])
     system = _System(
-        clean[0], clean[1], planes[0], planes[1], chosen, basis, degree, background_degree, decay
+        clean[0], clean[1], planes[0], planes[1], lit, chosen, basis, degree, background_degree, decay
     )
     for turn in range(iterations):
         system.iterate(last=turn == iterations - 1)
@@ -160,7 +164,8 @@ class _System:
     target: Image
     other: Image
     variance_target: Image
-    variance_other: Image
+    noise_other: Image
+    lit_pixels: NDArray[np.bool_]
     stamps: Stamps
     basis: KernelBasis
     degree: int
@@ -168,15 +173,19 @@ class _System:
     decay: float
 
     def __post_init__(self) -> None:
+        # Where neither image shows light the convolved one holds only noise, which would blur the kernel.
+        self.other = np.where(self.lit_pixels, self.other, np.float32(0))
+        self.variance_other = np.where(self.lit_pixels, self.noise_other, np.float32(0))
         s, shape = self.stamps, self.target.shape
         self.terms = scaled_terms(s.centre_x, s.centre_y, shape, self.degree)
         self.background_terms = scaled_terms(s.centre_x, s.centre_y, shape, self.background_degree)
         self.values = self.target[s.y, s.x].astype(np.float64)
         other = self.other[s.y, s.x].astype(np.float64)
         self.ratio = float(np.sqrt(max(np.sum(self.values**2), 1e-300) / max(np.sum(other**2), 1e-300)))
+        self.lit = self.variance_other[s.y, s.x] > 0
         self.noise = (
             self.variance_target[s.y, s.x].astype(np.float64),
-            self.variance_other[s.y, s.x].astype(np.float64),
+            self.noise_other[s.y, s.x].astype(np.float64),
         )
         self.model = np.abs(self.values)
         self.gain, self.fraction, self.residual = 0.3, _MOST, _MOST
@@ -187,20 +196,31 @@ class _System:
         spread = 0.3 * self.ratio * np.exp(-self.basis.radius / self.decay)
         self.prior = np.concatenate([1 / (spread * 0.3**k) ** 2 for k in order])
         flat = self.basis.planes.reshape(len(self.basis), -1)
-        self.overlap = flat @ flat.T
         self.flat = None if self.basis.is_delta else flat.T
+
+    def windows(self, image: Image, part: slice) -> NDArray[np.float32]:
+        """What a kernel sees of an image from each pixel of a stamp, float32[n_pixels, side * side]."""
+        s, half = self.stamps, self.basis.half_width
+        ny, nx = image.shape
+        views = sliding_window_view(image[::-1, ::-1], (2 * half + 1, 2 * half + 1))
+        # The image is read backwards: the window then runs with the offset of a convolution.
+        rows: NDArray[np.float32] = views[ny - 1 - s.y[part] - half, nx - 1 - s.x[part] - half]
+        return rows.reshape(rows.shape[0], -1)
 
     def blocks(self) -> Iterator[tuple[int, slice, NDArray[np.float64]]]:
         """Number, pixels and design matrix [n_pixels, n_terms] of each stamp."""
-        s, half = self.stamps, self.basis.half_width
-        windows = sliding_window_view(self.other[::-1, ::-1], (2 * half + 1, 2 * half + 1))
-        ny, nx = self.other.shape
+        s = self.stamps
         for b in range(len(s)):
             part = slice(int(s.begin[b]), int(s.begin[b + 1]))
-            # The image is read backwards: the window then runs with the offset of a convolution.
-            rows = windows[ny - 1 - s.y[part] - half, nx - 1 - s.x[part] - half]
-            design = rows.reshape(rows.shape[0], -1).astype(np.float64)
+            design = self.windows(self.other, part).astype(np.float64)
             yield b, part, design if self.flat is None else design @ self.flat
+
+    def noise_of(self, part: slice, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the noise of the convolved image is expected to add to the normal matrix of a stamp."""
+        summed = weight @ self.windows(self.variance_other, part)
+        if self.flat is None:
+            return np.diag(summed)
+        return (self.flat.T * summed) @ self.flat
 
     def weights(self) -> NDArray[np.float64]:
         total = self.noise[0] + self.gain * self.noise[1] + (self.fraction * self.model) ** 2
@@ -210,7 +230,7 @@ class _System:
         """Solve with the present weights, then measure what does not fit."""
         n, q, m = len(self.basis), n_terms(self.degree), n_terms(self.background_degree)
         weight = self.weights()
-        blocks, noise = np.zeros((q * q, n * n)), np.zeros((q, q))
+        blocks, noise = np.zeros((q * q, n * n)), np.zeros((q * n, q * n))
         grams: list[NDArray[np.float64]] = []
         places: list[NDArray[np.float64]] = []
         cross, sky = np.zeros((q * n, m)), np.zeros((m, m))
@@ -225,7 +245,7 @@ class _System:
             if len(grams) == _TOGETHER:
                 blocks += np.stack(places, axis=1) @ np.stack(grams)
                 grams, places = [], []
-            noise += np.outer(p, p) * (weight[part] @ self.noise[1][part])
+            noise += np.kron(np.outer(p, p), self.noise_of(part, weight[part]))
             cross += np.kron(p[:, None] * pb, weighted.sum(axis=0)[:, None])
             sky += np.outer(pb, pb) * weight[part].sum()
             side += np.kron(p, weighted.T @ self.values[part])
@@ -236,9 +256,7 @@ class _System:
         # The background is eliminated first: it has no part in the noise of the convolved image.
         lever = np.linalg.solve(sky, cross.T)
         matrix[np.diag_indices(q * n)] += self.prior
-        kernel = self._solve(
-            matrix - cross @ lever, np.kron(noise, self.overlap), side - side_sky @ lever, exactly=last
-        )
+        kernel = self._solve(matrix - cross @ lever, noise, side - side_sky @ lever, exactly=last)
         self.solution = np.concatenate([kernel, np.linalg.solve(sky, side_sky - cross.T @ kernel)])
         self._judge(n, q)
 
@@ -259,7 +277,7 @@ class _System:
         """
         from scipy.linalg import LinAlgError, eigh, solve
 
-        n_pixels = int((self.good & np.repeat(self.kept, np.diff(self.stamps.begin))).sum())
+        n_pixels = int((self.good & self.lit & np.repeat(self.kept, np.diff(self.stamps.begin))).sum())
         share = len(side) / max(n_pixels, 1)
         chance = 2 * np.sqrt(share) + share
         try:
@@ -268,6 +286,8 @@ class _System:
                     matrix - (1 - min(chance, 1)) * noise, side, assume_a="sym"
                 )
                 return rough
+            # A term that sees no light at all has no noise either, and no signal.
+            noise = noise + 1e-9 * np.trace(noise) / len(noise) * np.eye(len(noise))
             signal, vectors = eigh(matrix, noise)
         except LinAlgError as error:
             raise ImageError(
@@ -299,6 +319,9 @@ class _System:
         total = noise + (self.fraction * self.model) ** 2
         square = residual**2 / total
         self.good = square < _CLIP**2
+        # Most of a transient lies below the clipping; a poor fit of a bright star must not be taken for one.
+        level = np.maximum(np.abs(self.model), np.abs(self.values))
+        self.good &= ~self._near(~self.good & (np.abs(residual) > 0.5 * level))
         count = np.add.reduceat(self.good.astype(np.float64), self.stamps.begin[:-1])
         each = np.add.reduceat(np.where(self.good, square, 0.0), self.stamps.begin[:-1]) / np.maximum(
             count, 1
@@ -309,6 +332,15 @@ class _System:
         self.kept = (each <= typical + 5 * max(spread, 0.2 * typical)) & (count > 0.5 * size)
         inside = self.good & np.repeat(self.kept, size)
         self.chi2 = float(square[inside].mean()) if inside.any() else float("nan")
+
+    def _near(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Pixels of stamps within `_REACH` pixels of some of them."""
+        from scipy.ndimage import binary_dilation
+
+        plane = np.zeros(self.target.shape, np.bool_)
+        plane[self.stamps.y[which], self.stamps.x[which]] = True
+        grown: NDArray[np.bool_] = binary_dilation(plane, iterations=_REACH)
+        return grown[self.stamps.y, self.stamps.x]
 
     def kernel(self, direction: Literal["reference", "science"]) -> MatchingKernel:
         """The record of the last solution."""

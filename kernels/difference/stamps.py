@@ -73,9 +73,23 @@ def source_pixels(
     Light is 3 x 3 pixels whose sum is `threshold` times its noise (of uncorrelated pixels); both images must
     show it, so that cosmic rays and transients do not enter.
     """
-    from scipy.ndimage import binary_dilation, uniform_filter
-
     found = np.ones(science.shape, np.bool_)
     for image, plane in zip((science, reference), variance, strict=True):
-        found &= uniform_filter(image, 3) > threshold * np.sqrt(np.maximum(uniform_filter(plane, 3), 0)) / 3
-    return np.asarray(binary_dilation(found, iterations=grow), np.bool_) if grow else found
+        found &= light(image, plane, threshold=threshold, grow=0)
+    return _grown(found, grow)
+
+
+def light(
+    image: NDArray[np.float32], variance: NDArray[np.float32], *, threshold: float = 5.0, grow: int = 3
+) -> NDArray[np.bool_]:
+    """Pixels with light in one image, and `grow` pixels around them, see `source_pixels`."""
+    from scipy.ndimage import uniform_filter
+
+    noise = np.sqrt(np.maximum(uniform_filter(variance, 3), 0)) / 3
+    return _grown(np.asarray(uniform_filter(image, 3) > threshold * noise, np.bool_), grow)
+
+
+def _grown(mask: NDArray[np.bool_], grow: int) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_dilation
+
+    return np.asarray(binary_dilation(mask, iterations=grow), np.bool_) if grow else mask
