@@ -45,11 +45,12 @@ class Npz:
         # A fixed date: the same values give the same file.
         member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
         with self._zip.open(member, "w", force_zip64=True) as file:
-            np.lib.format.write_array_header_2_0(file, head)  # type: ignore[arg-type]
+            np.lib.format.write_array_header_2_0(file, head)
             for part in parts:
-                data = memoryview(np.ascontiguousarray(part, dtype).reshape(-1).view(np.uint8))
-                for start in range(0, len(data), _PIECE):
-                    file.write(data[start : start + _PIECE])
+                flat = np.ascontiguousarray(part, dtype).reshape(-1)
+                step = max(1, _PIECE // max(1, dtype.itemsize))
+                for start in range(0, len(flat), step):
+                    file.write(flat[start : start + step].tobytes())
 
 
 def require_h5py() -> Any:

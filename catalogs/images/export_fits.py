@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -32,12 +33,24 @@ _STORE = {
 _FRAME = {
     "SKTFRAME": ("frame", "name in the store"),
     "SKTHASH": ("content", "hash of the frame"),
-    "SKTPARM": ("parameters", "fingerprint of how the image was read"),
+    "SKTPARM": ("read_with", "fingerprint of how the image was read"),
     "SKTREF": ("reference", "frame that was subtracted"),
     "SKTMODE": ("mode", "how it was subtracted"),
-    "SKTSHA": ("sha256", "source file"),
+    "SKTSHA": ("sha256", ""),
 }
-_TOLD = ("software", "job", "run", "kind", "fingerprint", "frame", "content", "sha256", "mode", "reference")
+_TOLD = (
+    "software",
+    "job",
+    "run",
+    "kind",
+    "fingerprint",
+    "frame",
+    "content",
+    "sha256",
+    "mode",
+    "reference",
+    "read_with",
+)
 
 
 class FitsFile:
@@ -64,7 +77,7 @@ class FitsFile:
         for keywords, values in ((_STORE, whole), (_FRAME, own)):
             for keyword, (name, comment) in keywords.items():
                 if values.get(name):
-                    header[keyword] = (str(values[name]), comment)
+                    header[keyword] = (_ascii(str(values[name])), comment)
         for name, value in {**whole, **own}.items():
             if name not in _TOLD and value not in ("", None):
                 header.add_history(f"skytrawl {name}: {_ascii(text_of(value))}")
@@ -125,14 +138,15 @@ class FitsFile:
         self._append(hdu)
 
     def _append(self, hdu: Any) -> None:
-        from astropy.io import fits
+        # Astropy's own way of appending verifies all headers of the file anew for each extension.
+        buffer = io.BytesIO()
+        with _quiet():
+            hdu.writeto(buffer, checksum=True, output_verify="silentfix+ignore")
+        with open(self.path, "ab") as file:
+            file.write(buffer.getbuffer()[_BLOCK:])  # without the empty primary header before it
 
-        with _quiet(), fits.open(self.path, mode="append", memmap=False) as file:
-            hdu.add_checksum()
-            file.append(hdu)
-            file.flush(output_verify="silentfix+ignore")
 
-
+_BLOCK = 2880
 _FORMATS = {
     "b1": "L", "u1": "B", "i2": "I", "u2": "I", "i4": "J", "u4": "J", "i8": "K", "u8": "K", "f4": "E",
     "f8": "D",

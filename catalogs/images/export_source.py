@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from skytrawl import __version__
 from skytrawl.catalogs.images.current import open_frames
 from skytrawl.catalogs.images.frame import PLANE
-from skytrawl.errors import NotAnArchiveError, ObjectNotFoundError, ParameterError
+from skytrawl.errors import ArchiveError, NotAnArchiveError, ObjectNotFoundError, ParameterError
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
@@ -35,6 +36,9 @@ PLANES: dict[str, tuple[str, int, str]] = {
     "n_used": ("NUSED", 0, "exposures that a pixel is made of"),
     "n_rejected": ("NREJ", 0, "exposures that were rejected on a pixel"),
 }
+# Provenance of a frame -> column of its row; and attributes.
+_ROW = {"file": "source", "sha256": "sha256", "read_with": "parameters", "reference": "reference"}
+_ATTRS = ("mode", "reference_store", "inputs", "base", "psf_from", "mask_from", "variance_from", "notes")
 # Models of point spread functions: arrays -> (name, extension).
 _PSF = {"psf_": ("psf", "PSF"), "reference_psf_": ("reference_psf", "PSFREF")}
 
@@ -114,7 +118,6 @@ class Source:
                 f"{path} has published no version: finish what writes it (the same command goes on)"
             )
         self._origin = origin
-        self._opened: dict[str, FrameStore] = {}
         chosen = _chosen(self.store.ids, frames, self.path)
         self.rows = np.array([self.store.row_number(name) for name in chosen], np.int64)
         self.ids = [name for name in chosen if self.store.record(name)["arrays"]]
@@ -159,30 +162,67 @@ class Source:
                 yield from self._psf(frame_id, name, frame.arrays)
                 continue
             values = frame.arrays[read[0]]
+            self._check_shape(frame_id, name, values)
             extension, power, meaning = PLANES.get(name, (name.upper().replace("_", "")[:16], 0, ""))
             sky = frame.dims[read[0]] == PLANE
             yield Piece(name, extension, values, frame.dims[read[0]], _power(unit, power), meaning, sky)
 
+    def _check_shape(self, frame_id: str, name: str, values: np.ndarray) -> None:
+        row = self.store.record(frame_id)["row"]
+        wanted = (row.get("height"), row.get("width"))
+        if name == "science" and values.shape != wanted:
+            raise ArchiveError(
+                f"frame {frame_id}: the exposure in {self.origin().path} has {values.shape} pixels, its "
+                f"difference image {wanted}: that is not the store it was made from"
+            )
+
     def origin(self) -> FrameStore:
-        """Store of the exposures of difference images, or of the difference images of candidates.
+        """Store that the job of this one ran over.
 
         Raises
         ------
         NotAnArchiveError
             If it is no longer where the run found it; says what to do.
         """
-        if "source" not in self._opened:
-            attrs = self.store.attrs
-            path = self._origin or attrs.get("source", "")
+        if len(self._lineage) < 2:
+            path = self._origin or self.store.attrs.get("source", "")
+            raise NotAnArchiveError(
+                f"what {self.path} was made of is not at {str(path)!r}: say where it is (origin, --origin), "
+                "or name planes without science and psf"
+            )
+        return self._lineage[1]
+
+    @cached_property
+    def _lineage(self) -> list[FrameStore]:
+        """Stores that led to this one, as far as they are still there: itself first."""
+        found = [self.store]
+        given: str | Path | None = self._origin
+        while "source" in found[-1].attrs or given:
+            attrs = found[-1].attrs
             try:
-                version = None if self._origin else int(attrs["source_version"])
-                self._opened["source"] = open_frames(path, version)
-            except (NotAnArchiveError, KeyError) as error:
-                raise NotAnArchiveError(
-                    f"what {self.path} was made of is not at {str(path)!r}: say where it is (origin, "
-                    "--origin), or name planes without science and psf"
-                ) from error
-        return self._opened["source"]
+                found.append(
+                    open_frames(given or attrs["source"], None if given else attrs["source_version"])
+                )
+            except NotAnArchiveError:
+                if given:
+                    raise
+                break
+            given = None
+        return found
+
+    def records(self, frame_id: str) -> list[tuple[FrameStore, dict[str, Any]]]:
+        """The records of a frame in this store and in those before it: candidates, difference, exposure."""
+        held = [store for store in self._lineage if store is self.store or frame_id in store]
+        return [(store, store.record(frame_id)) for store in held]
+
+    def cards(self, frame_id: str) -> tuple[str, str]:
+        """Header cards of the image of a frame, and of the primary header of its file, "" if unknown."""
+        attrs = [record["attrs"] for _, record in self.records(frame_id)]
+        image, primary = (
+            next((found[name] for found in attrs if found.get(name)), "")
+            for name in ("cards", "primary_cards")
+        )
+        return image, primary
 
     def unit(self, frame_id: str) -> str:
         """Unit of the pixels as the header of the image says it, "" where it does not."""
@@ -191,10 +231,13 @@ class Source:
 
     def tables(self, frame_id: str) -> list[tuple[str, np.ndarray]]:
         """Extensions with the distortion tables of the WCS: cards and values."""
-        texts = self.store.record(frame_id)["attrs"].get("wcs_tables", [])
-        names = [f"wcs_table_{number}" for number in range(len(texts))]
-        arrays = self.store.read(frame_id, names).arrays if names else {}
-        return [(text, arrays[name]) for text, name in zip(texts, names, strict=True)]
+        for store, record in self.records(frame_id):
+            texts = record["attrs"].get("wcs_tables", [])
+            if texts:
+                names = [f"wcs_table_{number}" for number in range(len(texts))]
+                arrays = store.read(frame_id, names).arrays
+                return [(text, arrays[name]) for text, name in zip(texts, names, strict=True)]
+        return []
 
     def provenance(self) -> dict[str, Any]:
         """Where the store comes from: job, fingerprints, parameters, versions of packages."""
@@ -212,27 +255,15 @@ class Source:
         }
 
     def of_frame(self, frame_id: str) -> dict[str, Any]:
-        """Where a frame comes from: content, source file and its sha256, reference, mode, inputs, notes."""
-        record = self.store.record(frame_id)
-        row, attrs = record["row"], record["attrs"]
-        found: dict[str, Any] = {"frame": frame_id, "content": record["content"]}
-        for name in ("source", "sha256", "parameters", "reference"):
-            if row.get(name):
-                found[name] = row[name]
-        names = ("mode", "reference_store", "inputs", "base", "psf_from", "mask_from", "variance_from")
-        found |= {name: attrs[name] for name in (*names, "notes") if attrs.get(name)}
-        if self.kind == "differences" and self.has_origin():
-            exposure = self.origin().record(frame_id)["row"]
-            found |= {name: exposure[name] for name in ("source", "sha256") if exposure.get(name)}
+        """Where a frame comes from: content, file and its sha256, reference, mode, inputs, notes."""
+        records = [record for _, record in self.records(frame_id)]
+        found: dict[str, Any] = {"frame": frame_id, "content": records[0]["content"]}
+        for record in records:
+            row, attrs = record["row"], record["attrs"]
+            kept = {name: row.get(key) for name, key in _ROW.items()}
+            kept |= {name: attrs.get(name) for name in _ATTRS}
+            found |= {name: value for name, value in kept.items() if value and name not in found}
         return found
-
-    def has_origin(self) -> bool:
-        """Whether `origin` can be opened."""
-        try:
-            self.origin()
-        except NotAnArchiveError:
-            return False
-        return True
 
     def _listed(self, frame_id: str) -> list[tuple[str, tuple[str, ...]]]:
         """Names of what a frame gives, planes first, and the arrays that each is made of."""

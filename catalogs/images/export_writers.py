@@ -60,18 +60,6 @@ class Writer:
     def all_candidates(self, candidates: Candidates | None) -> None:
         """Candidates of all frames."""
 
-    def cards(self, frame_id: str) -> tuple[str, str]:
-        """Header cards of the image of a frame, and of the primary header of its file."""
-        attrs = self.source.store.record(frame_id)["attrs"]
-        if "cards" not in attrs and self.source.kind == "candidates":
-            if not self.source.has_origin():
-                note = "no header cards of the images: the store of the difference images is not there"
-                if note not in self.notes:
-                    self.notes.append(f"{note} (origin, --origin)")
-                return "", ""
-            attrs = self.source.origin().record(frame_id)["attrs"]
-        return attrs.get("cards", ""), attrs.get("primary_cards", "")
-
     def row(self, frame_id: str) -> Table:
         """The row of a frame in the table of frames."""
         number = np.array([self.source.store.row_number(frame_id)])
@@ -104,7 +92,7 @@ class FitsWriter(Writer):
 
     def frame(self, frame_id: str, planes: Sequence[str] | None) -> None:
         """Planes as image extensions, each with all cards of the original header."""
-        cards, primary = self.cards(frame_id)
+        cards, primary = self.source.cards(frame_id)
         file = FitsFile(self.folder / f"{frame_id}.fits", primary)
         file.begin(self.source, frame_id)
         njy = self.njy(frame_id)
@@ -117,7 +105,10 @@ class FitsWriter(Writer):
 
     def candidates(self, frame_id: str, candidates: Candidates | None) -> None:
         """CANDIDATES, and their cutouts as cubes."""
-        cards, primary = self.cards(frame_id)
+        cards, primary = self.source.cards(frame_id)
+        if not cards:
+            note = "no header cards and WCS: the difference images are not where the run found them"
+            self.notes += [note] if note not in self.notes else []
         file = FitsFile(self.folder / f"{frame_id}.fits", cards or primary)
         file.begin(self.source, frame_id)
         _, table = self.own(frame_id)
@@ -188,7 +179,7 @@ class Hdf5Writer(Writer):
 
     def _group(self, frame_id: str) -> Any:
         group = self.file.create_group(f"frames/{frame_id}")
-        cards, primary = self.cards(frame_id)
+        cards, primary = self.source.cards(frame_id)
         row = self.source.store.record(frame_id)["row"]
         put_attributes(
             group, {**self.source.of_frame(frame_id), "row": row, "cards": cards, "primary_cards": primary}
@@ -209,7 +200,7 @@ class NpzWriter(Writer):
             for number, (text, values) in enumerate(self.source.tables(frame_id)):
                 file.add(f"wcs_table_{number}", values)
                 about[f"wcs_table_{number}"] = {"cards": text}
-            cards, primary = self.cards(frame_id)
+            cards, primary = self.source.cards(frame_id)
             file.add("cards", np.array(cards))
             file.add("primary_cards", np.array(primary))
             truth = self.truth(frame_id)
