@@ -28,9 +28,12 @@ FAILED_PARTITIONS = 3
 # Command -> "module:function"; the module is imported when the command runs or shows its help.
 _COMMANDS = {
     "append": "skytrawl.cli_ingest:append",
+    "completeness": "skytrawl.cli_completeness:completeness",
+    "candidates": "skytrawl.cli_candidates:candidates",
     "demo": "skytrawl.cli_data:demo",
     "export": "skytrawl.cli_export:export",
     "export-images": "skytrawl.cli_export_images:export_images",
+    "image-report": "skytrawl.cli_image_report:image_report",
     "ingest": "skytrawl.cli_ingest:ingest",
     "ingest-images": "skytrawl.cli_images:ingest_images",
     "info": "skytrawl.cli_data:info",

@@ -182,6 +182,7 @@ _TABLE: dict[str, str] = {
     "dmdt-reference": "skytrawl.dmdt_reference:JOB",
     "dmdt-score": "skytrawl.dmdt_score:JOB",
     "forced-photometry": "skytrawl.images.forced:JOB",
+    "inject": "skytrawl.images.inject:JOB",
     "lens-fit": "skytrawl.lens_fit:JOB",
     "periods": "skytrawl.periods:JOB",
     "reference": "skytrawl.images.reference:JOB",

@@ -207,6 +207,7 @@ def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, no
     psf.add(expected, x, y, light * now.electrons, _reach(psf, light * now.electrons, noise))
     found = [{name: sky.changing[name][rows] for name in ("id", "type", "ra", "dec")}]
     found[0] |= {"x": x, "y": y, "flux": light, "quiescent": sky.changing["flux"][rows]}
+    found[0]["psf_share"] = np.ones(len(rows))
     hours = (now.mjd - sky.moving["epoch"]) * 24.0
     half = now.exposure_time / 7200.0
     ends = []
@@ -231,11 +232,20 @@ def _draw_changing(expected: np.ndarray, sky: Sky, now: Conditions, wcs: Any, no
         )  # fmt: skip
     found.append({"id": sky.moving["id"], "type": sky.moving["type"], "ra": ra, "dec": dec, "x": x, "y": y})
     found[1] |= {"flux": sky.moving["flux"], "quiescent": np.zeros(len(ra))}
+    found[1]["psf_share"] = _seen(np.hypot(x1 - x0, y1 - y0), now.fwhm)
     joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     ny, nx = psf.shape
     x, y = joined["x"], joined["y"]
     inside = (x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5)
     return {name: values[inside] for name, values in joined.items()}
+
+
+def _seen(length: np.ndarray, fwhm: float) -> np.ndarray:
+    """Share of the light of a trail that PSF photometry sees, sum P S / sum P^2 of a Gaussian PSF."""
+    from scipy.special import erf
+
+    reach = np.maximum(length, 1e-3) * np.sqrt(8 * np.log(2)) / (4 * fwhm)
+    return np.asarray(0.5 * np.sqrt(np.pi) * erf(reach) / reach)
 
 
 def _truth(
@@ -258,4 +268,5 @@ def _truth(
         "quiescent": rows["quiescent"],
         "snr": snr,
         "confidence": share,
+        "psf_share": rows["psf_share"],
     }

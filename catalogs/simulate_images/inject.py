@@ -75,8 +75,8 @@ def inject(
         Copies with the sources.
     truth : dict of arrays of shape (n,)
         Columns of `truth.TRUTH` without ``exposure``. ``snr`` holds all noise of the frame; of an extended or
-        moving source it is that of its own profile. ``confidence`` is the share of the weight on usable
-        pixels: 0 for a source outside the frame.
+        moving source it is that of its own profile, of which PSF photometry sees ``psf_share``.
+        ``confidence`` is the share of the weight on usable pixels: 0 for a source outside the frame.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def inject(
     before = np.where(np.isfinite(variance), variance, np.nanmedian(variance)).astype(np.float32)
     bad = (mask & flags.UNUSABLE) != 0
     planes = [np.zeros(image.shape, np.float64) for _ in range(2 if (units < 0).any() else 1)]
-    snr, share = np.zeros(len(units)), np.zeros(len(units))
+    snr, share, seen = np.zeros(len(units)), np.zeros(len(units)), np.ones(len(units))
     for first in range(0, len(units), _BATCH):
         rows = np.arange(first, min(first + _BATCH, len(units)))
         part = {name: values[rows] for name, values in given.items()}
@@ -109,12 +109,13 @@ def inject(
                 drawing.add(plane, profile, x, y, np.maximum(sign * flux, 0.0))
             found = drawing.weigh(before, bad, profile, x, y, flux, 1.0 / gain)
             snr[rows[group]], share[rows[group]] = found
+            seen[rows[group]] = _seen(psf, part, group, profile)
     _expose(image, variance, mask, planes, np.random.default_rng(seed), gain, noise)
     full = (image >= saturation) & ((mask & flags.NO_DATA) == 0)
     image[full], mask[full] = saturation, mask[full] | flags.SATURATED
     truth = {name: given[name] for name in ("id", "type", "ra", "dec", "x", "y")}
     truth |= {"mjd": np.full(len(units), mjd), "flux": given["flux"], "flux_image": units}
-    truth |= {"quiescent": given["quiescent"], "snr": snr, "confidence": share}
+    truth |= {"quiescent": given["quiescent"], "snr": snr, "confidence": share, "psf_share": seen}
     return {**arrays, "image": image, "variance": variance, "mask": mask}, truth
 
 
@@ -228,6 +229,16 @@ def _profiles(psf: Psf, part: Columns) -> list[tuple[np.ndarray, np.ndarray]]:
             stamps = drawing.blurred(stamps, shape, part["index"][row : row + 1])
         groups.append((np.array([row]), stamps))
     return groups
+
+
+def _seen(psf: Psf, part: Columns, group: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    """Share of the light that photometry with the PSF sees on empty sky: sum P S / sum P^2."""
+    if not (part["half_light"][group].any() or part["dx"][group].any() or part["dy"][group].any()):
+        return np.ones(len(group))
+    point = _points(psf, part["x"][group], part["y"][group])
+    top, left = ((big - small) // 2 for big, small in zip(profile.shape[1:], point.shape[1:], strict=True))
+    inner = profile[:, top : top + point.shape[1], left : left + point.shape[2]]
+    return np.asarray((point * inner).sum(axis=(1, 2)) / np.square(point).sum(axis=(1, 2)), np.float64)
 
 
 def _trail(psf: Psf, x: float, y: float, way: tuple[float, float]) -> NDArray[np.float32]:

@@ -36,10 +36,14 @@ class InjectionPlan:
         (degrees, north through east), index, and the parameters of light curves.
     seed : int
         Of the photon noise.
+    first, last : float
+        MJD of the exposures that get their light; on others they are dark.
     """
 
     objects: Columns
     seed: int
+    first: float = -np.inf
+    last: float = np.inf
 
     def __len__(self) -> int:
         return len(self.objects["id"])
@@ -114,8 +118,10 @@ class InjectionPlan:
         return cls(objects, seed)
 
     def light(self, mjd: float) -> np.ndarray:
-        """Total fluxes at a time: float64 array of shape (n,), nJy."""
+        """Total fluxes at a time: float64 array of shape (n,), nJy; 0 before `first` and after `last`."""
         flux = self.objects["flux"].copy()
+        if not self.first <= mjd <= self.last:
+            return np.zeros_like(flux)
         sight = Sight(np.array([mjd]), np.array([_WAVELENGTH / 550.0]), 0.0, 0.0, NJY)
         for name, (_, change) in ALL.items():
             rows = np.flatnonzero(self.objects["type"] == name.encode())

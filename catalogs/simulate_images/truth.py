@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from skytrawl.catalogs import export
+from skytrawl.catalogs.images.current import run_folder
 from skytrawl.catalogs.simulate_images.light import UNITS
 from skytrawl.catalogs.simulate_images.sky import Columns
 from skytrawl.catalogs.simulate_tables import require_pyarrow
@@ -25,6 +26,10 @@ TRUTH: dict[str, tuple[str, str]] = {
     "quiescent": ("nJy", "flux of the source when nothing happens"),
     "snr": ("", "expected signal-to-noise of optimal PSF photometry on this exposure"),
     "confidence": ("", "share of the PSF's weight on pixels that are inside and not masked"),
+    "psf_share": (
+        "",
+        "share of the flux that PSF photometry sees; below 1 where the light is spread",
+    ),
     "exposure": ("", "name of the exposure"),
 }
 EXPOSURE_UNITS = {
@@ -77,7 +82,7 @@ def read_truth(path: str | Path, table: str = "truth") -> Columns:
     Parameters
     ----------
     path : str or Path
-        Folder of the simulated exposures.
+        Folder of the simulated exposures, or what `skytrawl run inject` wrote.
     table : {"truth", "sources", "exposures"}
         Sources on exposures (what changes or moves), all sources of the field, the exposures.
 
@@ -91,13 +96,13 @@ def read_truth(path: str | Path, table: str = "truth") -> Columns:
     NotAnArchiveError
         If there is no such table.
     """
-    folder = Path(path) / "truth"
+    folder = run_folder(path) / "truth"
     file = next(
         (folder / f"{table}.{form}" for form in FORMATS if (folder / f"{table}.{form}").is_file()), None
     )
     if file is None:
         raise NotAnArchiveError(
-            f"{folder} holds no table {table!r}: only `skytrawl simulate-images` writes it"
+            f"{folder} holds no table {table!r}: `skytrawl simulate-images` and `run inject` write it"
         )
     if file.suffix == ".csv":
         import csv

@@ -95,6 +95,11 @@ class Coadd:
         """Exposures that cover a part of the grid."""
         return len(self._entries)
 
+    @property
+    def weights(self) -> list[float]:
+        """Weights of the exposures that cover a part of the grid, in the order of their coming."""
+        return [entry.weight for entry in self._entries]
+
     def add(
         self,
         resampled: Resampled,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skytrawl.errors import ParameterError
 from skytrawl.frames.job import Unit
 
 if TYPE_CHECKING:
@@ -112,8 +113,19 @@ def pairs(exposures: FrameStore, references: FrameStore, window: float) -> list[
 
     An exposure is never compared with a reference that it is part of, nor with one that holds an exposure
     taken within `window` days of it. Where no reference is left, `extra` is empty.
+
+    Raises
+    ------
+    ParameterError
+        If there is no reference that could be used at all.
     """
     table, others = exposures.table, references.table
+    if b"good" not in others.get("verdict", np.zeros(0, "S1")).tolist():
+        why = sorted({reason for reason in text(others["reason"]) if reason}) if "reason" in others else []
+        raise ParameterError(
+            f"{references.path} holds no reference that can be used"
+            + (f": {'; '.join(why[:3])}" if why else ": make them with `skytrawl run reference`")
+        )
     bands, reference_bands = text(table["band"]), text(others["band"])
     names, reference_ids = text(table["id"]), text(others["id"])
     usable = np.array([verdict == "good" for verdict in text(others["verdict"])], bool)

@@ -81,15 +81,19 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     ImageError
         If they do not lie on one field, or nothing can be measured on the coadd.
     """
+    from skytrawl.catalogs.images.exposure import wcs_arrays, wcs_of_frame
     from skytrawl.catalogs.images.measured import read_exposure
-    from skytrawl.catalogs.images.wcs import field_grid, wcs_of
+    from skytrawl.catalogs.images.wcs import field_grid
     from skytrawl.catalogs.images.wcs_grid import coordinate_grid
     from skytrawl.kernels.resample import resample
     from skytrawl.kernels.resample.coadd import Coadd
 
     records = [store.record(name) for name in unit.inputs]
     shapes = [(int(r["row"]["height"]), int(r["row"]["width"])) for r in records]
-    systems = [wcs_of(r["attrs"]["cards"]) for r in records]
+    systems = [
+        wcs_of_frame(store.read(name, wcs_arrays(record["attrs"])))
+        for name, record in zip(unit.inputs, records, strict=True)
+    ]
     wcs, shape = field_grid(list(zip(systems, shapes, strict=True)), scale=parameters.pixel_scale or None)
     base = read_exposure(store, unit.inputs[0])
     coadd = Coadd(shape)
@@ -108,8 +112,9 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
             used.append(exposure)
     if not used:
         raise ImageError(f"no exposure can be used: {'; '.join(notes)}")
-    done = coadd.finish(clip=parameters.clip if len(used) > 2 else None)
-    return _frame(unit, done, wcs, base, [e.row for e in used], [e.id for e in used], notes)
+    done = coadd.finish(clip=parameters.clip)
+    weights = np.array(coadd.weights) / sum(coadd.weights)
+    return _frame(unit, done, wcs, base, [e.row for e in used], [e.id for e in used], weights, notes)
 
 
 def compare(base: Exposure, other: Exposure) -> tuple[float, tuple[float, float]]:
@@ -149,6 +154,7 @@ def _frame(
     base: Exposure,
     rows: list[dict[str, Any]],
     ids: list[str],
+    weights: np.ndarray,
     notes: list[str],
 ) -> Frame:
     from skytrawl.catalogs.images.cover import place_of
@@ -174,6 +180,7 @@ def _frame(
         "cover": place.cover.astype(np.int64),
         "n_inputs": len(ids),
         "input_mjd": np.array([r["mjd"] for r in rows], float),
+        "input_weight": weights,
         "exptime": float(sum(r["exptime"] for r in rows)),
         "noise_correlation": done.noise_correlation,
         "depth": limit(done.depth / 5.0, njy),
