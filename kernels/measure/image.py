@@ -78,7 +78,7 @@ def measure(
         chosen = candidates(stars)
         if not len(chosen):
             raise ImageError("no star is bright and clean enough for a PSF")
-        profile = fit_moffat(stars, profile, chosen)
+        profile, common = fit_moffat(stars, profile, chosen)
         box = max(box, round(_BOX * profile.fwhm))
         stars.prune(1.0 * profile.fwhm, 2.0)
         sky = _sky_again(image, stars, unusable, box)
@@ -86,7 +86,7 @@ def measure(
     _find_more(stars, profile.fwhm, threshold)
     chosen, variation = _select(stars, degree)
     if variation.degree:
-        profile = fit_moffat(stars, profile, chosen, variation)
+        profile, common = fit_moffat(stars, profile, chosen, variation)
         chosen, _ = _select(stars, degree)
     base = stars.samples
     for clip in (np.inf, 6.0, 5.0):
@@ -96,7 +96,7 @@ def measure(
     stars.prune(1.0 * profile.fwhm, 2.0)
     sky = _sky_again(image, stars, unusable, box)
     stars.sweep(2)
-    return _finish(stars, sky)
+    return _finish(stars, sky, common)
 
 
 def _noise(
@@ -174,7 +174,7 @@ def _select(stars: Photometry, degree: int) -> tuple[NDArray[np.int64], Variatio
     return field_variation(stars, chosen, value, error, degree)
 
 
-def _finish(stars: Photometry, sky: Background) -> Measured:
+def _finish(stars: Photometry, sky: Background, common: float) -> Measured:
     """The records of what was found."""
     stars.sort()
     everything = np.arange(len(stars.x))
@@ -203,6 +203,7 @@ def _finish(stars: Photometry, sky: Background) -> Measured:
         fwhm=float(model.fwhm((nx - 1) / 2, (ny - 1) / 2)),
         n_used=len(chosen),
         psf_error=float(1 / np.sqrt(np.sum(1 / error[chosen, 0] ** 2))),
+        common_error=common,
         chi2=float(np.median(chi2[chosen])),
         gain_slope=stars.slope,
     )

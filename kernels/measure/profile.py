@@ -48,11 +48,18 @@ CONSTANT = Variation()
 
 def fit_moffat(
     stars: Photometry, guess: Moffat, chosen: NDArray[np.int64], variation: Variation = CONSTANT
-) -> Moffat:
+) -> tuple[Moffat, float]:
     """Moffat profile common to the chosen stars by weighted least squares (Gauss-Newton).
 
     Flux and position of each star are eliminated from its normal equations (Schur complement), so that the
     profile does not creep. `stars` is left with the new profile as its PSF, `variation` added to it.
+
+    Returns
+    -------
+    Moffat
+    float
+        Relative error that all fluxes have in common: how far the wings, which the profile follows on beyond
+        what the stars show, are known.
     """
     profile = guess
     for turn in range(_TURNS):
@@ -60,7 +67,7 @@ def fit_moffat(
         stars.set_psf(planes, k, variation.degree)
         stars.sweep(2 if turn < 2 else 1, move=turn > 0)
         matrix, right, _ = normals(stars, profile.modes(half_width(profile.fwhm), k), chosen)
-        step, which = _common(matrix, right, profile)
+        step, which, common_error = _common(matrix, right, profile, stars.flux[chosen])
         if turn:
             chosen = chosen[which]
         new = profile.moved(np.clip(step, -_LONGEST, _LONGEST))
@@ -72,7 +79,7 @@ def fit_moffat(
             break
     planes, k = variation.planes(profile)
     stars.set_psf(planes, k, variation.degree)
-    return profile
+    return profile, common_error
 
 
 def normals(
@@ -101,9 +108,9 @@ def eliminated(
 
 
 def _common(
-    matrix: NDArray[np.float64], right: NDArray[np.float64], profile: Moffat
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Step of the common profile, and the stars whose own width agrees with it."""
+    matrix: NDArray[np.float64], right: NDArray[np.float64], profile: Moffat, flux: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
+    """Step of the common profile, the stars whose own width agrees with it, and the error of all fluxes."""
     a, b = eliminated(matrix, right)
     weight = np.maximum(a[:, 0, 0], 1e-300)
     which = agreeing(b[:, 0] / weight, 1 / np.sqrt(weight), 0.025)
@@ -111,7 +118,15 @@ def _common(
     # factor 1.6).
     prior = np.diag([0.0, 100.0, 100.0, 4.0])
     pull = np.array([0.0, -profile.e1, -profile.e2, np.log(3.0) - profile.log_beta])
-    return np.linalg.solve(a[which].sum(axis=0) + prior, b[which].sum(axis=0) + prior @ pull), which
+    information = a[which].sum(axis=0) + prior
+    step = np.linalg.solve(information, b[which].sum(axis=0) + prior @ pull)
+    # A change of the profile changes all fluxes by what each star's own normal equations answer to it.
+    own = matrix[which, :3, :3] + 1e-12 * np.einsum("nii->n", matrix[which, :3, :3])[:, None, None] * np.eye(
+        3
+    )
+    answer = np.linalg.solve(own, matrix[which][:, :3, 3:])[:, 0] / flux[which, None]
+    mean = np.average(answer, axis=0, weights=weight[which])
+    return step, which, float(np.sqrt(mean @ np.linalg.solve(information, mean)))
 
 
 def agreeing(

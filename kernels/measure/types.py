@@ -78,6 +78,9 @@ class Measured:
     n_used : int, stars that made the PSF
     psf_error : float
         Error of the PSF's width, relative, from the noise of those stars.
+    common_error : float
+        Relative error that the fluxes of all stars share, because the wings of the PSF are known only
+        so well. It cancels where a flux is multiplied by the PSF, as in a subtraction.
     chi2 : float
         Median over those stars of the reduced chi-square within a FWHM.
     gain_slope : float
@@ -90,6 +93,7 @@ class Measured:
     fwhm: float
     n_used: int
     psf_error: float
+    common_error: float
     chi2: float
     gain_slope: float
 
@@ -101,6 +105,7 @@ class Match:
     Attributes
     ----------
     scale, scale_error : float, flux in the science image over flux in the reference
+        The error holds for PSFs taken as they are; see `Measured.common_error` for what these add.
     dx, dy, dx_error, dy_error : float, pixels, position in the reference minus position in the science image
     n_stars : int, stars that entered
     scale_scatter : float, relative scatter of the ratios beyond their errors
