@@ -148,6 +148,11 @@ def wcs_of_frame(frame: Frame) -> Any:
     return wcs_of(frame.attrs["cards"], tables)
 
 
+def wcs_arrays(frame_attrs: Mapping[str, Any]) -> list[str]:
+    """Names of the arrays with distortion tables that `wcs_of_frame` needs beside the attributes."""
+    return [f"wcs_table_{number}" for number in range(len(frame_attrs.get("wcs_tables", [])))]
+
+
 def images_of(file: FitsFile, found: HeaderMap) -> list[Unit]:
     """The units of a file that are exposures by the header map.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Exposure:
     psf : PsfModel
     stars : Stars
     wcs : astropy.wcs.WCS
+    wcs_tables : dict of arrays
+        Distortion tables of the WCS, as the frame has them.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Exposure:
     psf: PsfModel
     stars: Stars
     wcs: Any
+    wcs_tables: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def bad(self) -> np.ndarray:
@@ -162,6 +165,7 @@ def exposure_of(frame: Frame) -> Exposure:
         PsfModel.from_arrays({name: frame.arrays[f"psf_{name}"] for name in ("basis", "frame")}),
         stars_of(columns),
         wcs,
+        {name: values for name, values in frame.arrays.items() if name.startswith("wcs_table_")},
     )
 
 

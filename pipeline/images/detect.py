@@ -73,15 +73,17 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     ImageError
         If the difference image was refused, or is poor and those are not wanted.
     """
+    from skytrawl.catalogs.images.exposure import wcs_arrays, wcs_of_frame
     from skytrawl.catalogs.images.frame import Frame
-    from skytrawl.catalogs.images.wcs import pixel_to_sky, wcs_of
+    from skytrawl.catalogs.images.wcs import pixel_to_sky
     from skytrawl.catalogs.sky import healpix_of
     from skytrawl.kernels.detect import detect
 
-    row = store.record(unit.id)["row"]
+    record = store.record(unit.id)
+    row = record["row"]
     if row["verdict"] == "refused" or (row["verdict"] == "poor" and not parameters.poor):
         raise ImageError(f"the difference image is {row['verdict']}: {row['reason']}")
-    frame = store.read(unit.id, _PLANES)
+    frame = store.read(unit.id, [*_PLANES, *wcs_arrays(record["attrs"])])
     planes = frame.arrays
     xp, moved = _backend(backend, planes)
     columns = detect(
@@ -103,7 +105,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         wanted &= ~columns["is_dipole"]
     n_dipoles = int(columns["is_dipole"].sum())
     columns = {name: values[wanted] for name, values in columns.items()}
-    wcs = wcs_of(frame.attrs["cards"])
+    wcs = wcs_of_frame(frame)
     columns["ra"], columns["dec"] = pixel_to_sky(wcs, columns["x"], columns["y"])
     columns["healpix"] = healpix_of(columns["ra"], columns["dec"])
     unit_njy = float(frame.row.get("njy_per_unit") or np.nan)

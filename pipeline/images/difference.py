@@ -101,10 +101,15 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     done = subtract(science, aligned, parameters, backend)
     row = quality(science, aligned, done.planes, done.borders)
     psf = aligned.measured.psf.to_arrays()
-    arrays = {**done.planes, **{f"reference_psf_{name}": values for name, values in psf.items()}}
+    arrays = {
+        **done.planes,
+        **science.wcs_tables,
+        **{f"reference_psf_{name}": values for name, values in psf.items()},
+    }
     kept = {name: science.row[name] for name in (*_KEPT, *_PLACE) if name in science.row}
     attrs = {
         "cards": science.attrs["cards"],
+        "wcs_tables": science.attrs.get("wcs_tables", []),
         "reference": unit.extra,
         "reference_store": str(references.path),
         "mode": parameters.mode,

@@ -65,12 +65,14 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     ImageError
         If the difference image cannot be used, or no zero point makes its fluxes comparable.
     """
+    from skytrawl.catalogs.images.exposure import wcs_arrays, wcs_of_frame
     from skytrawl.catalogs.images.frame import Frame
-    from skytrawl.catalogs.images.wcs import sky_to_pixel, wcs_of
+    from skytrawl.catalogs.images.wcs import sky_to_pixel
     from skytrawl.kernels import flags
     from skytrawl.kernels.detect.forced import forced
 
-    row = store.record(unit.id)["row"]
+    record = store.record(unit.id)
+    row = record["row"]
     if row["verdict"] == "refused" or (row["verdict"] == "poor" and not parameters.poor):
         raise ImageError(f"the difference image is {row['verdict']}: {row['reason']}")
     njy = float(row.get("njy_per_unit") or np.nan)
@@ -78,10 +80,10 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         raise ImageError("no zero point: give the exposures one at ingest to get light curves in nJy")
     total = parameters.photometry == "total"
     extra = ("reference", "reference_psf_basis", "reference_psf_frame") if total else ()
-    frame = store.read(unit.id, (*_PLANES, *extra))
+    frame = store.read(unit.id, [*_PLANES, *extra, *wcs_arrays(record["attrs"])])
     planes = frame.arrays
     shape = planes["flux"].shape
-    wcs = wcs_of(frame.attrs["cards"])
+    wcs = wcs_of_frame(frame)
     near = _near(prepared.payload, row, shape)
     x, y = sky_to_pixel(wcs, prepared.payload["ra"][near], prepared.payload["dec"][near])
     inside = (x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5)

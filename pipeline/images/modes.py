@@ -62,16 +62,18 @@ def subtract(science: Exposure, aligned: Aligned, parameters: Parameters, backen
         done = matched_difference(
             *sides, psf=science.psf, half_width=parameters.half_width, degree=parameters.degree
         )
-        extra = {
-            "kernel_sum": float(done.kernel.sum),
-            "kernel_condition": float(done.kernel.condition),
+        attrs = {
+            "kernel_sum": done.kernel.scale(),
+            "kernel_chi2": done.kernel.chi2,
+            "kernel_residual": done.kernel.residual,
+            "kernel_stamps": done.kernel.n_stamps,
             "noise_amplitude": [float(done.amplitude_science), float(done.amplitude_reference)],
         }
-    else:
-        from skytrawl.kernels.difference.classic import classic_difference
+        return _stored(science, aligned, done, done.d, attrs=attrs)
+    from skytrawl.kernels.difference.classic import classic_difference
 
-        done, extra = classic_difference(*sides), {}
-    return _stored(science, aligned, done, done.d, attrs=extra)
+    classic = classic_difference(*sides)
+    return _stored(science, aligned, classic, classic.d)
 
 
 def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], float]:
