@@ -93,7 +93,7 @@ class RunSummary:
 class _Options:
     retry_failed: bool
     replace: bool
-    window: int | None
+    in_flight: int | None
     retries: int
     stall_seconds: float
     split_seconds: float
@@ -116,7 +116,7 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
     version: int | None = None,
-    window: int | None = None,
+    in_flight: int | None = None,
     retries: int = 2,
     stall_seconds: float = 1800.0,
     split_seconds: float = 60.0,
@@ -147,8 +147,8 @@ def run(
         Called with lines of text, such as the dashboard's address.
     version : int, optional
         Version of the archive; default the latest.
-    window : int, optional
-        Tasks in flight; default three a thread.
+    in_flight : int, optional
+        Tasks at a time; default three a thread.
     retries : int
         How often a failed partition is tried again.
     stall_seconds : float
@@ -188,7 +188,7 @@ def run(
         opened = open_source(archive, version, found)
     else:
         opened = open_version(archive, version)
-    options = _Options(retry_failed, replace, window, retries, stall_seconds, split_seconds, progress)
+    options = _Options(retry_failed, replace, in_flight, retries, stall_seconds, split_seconds, progress)
     target = Path(out).absolute()
     context: Any
     if client is not None:
@@ -336,7 +336,7 @@ class _Run:
             self.partitions,
             retries=self.options.retries,
             stall_seconds=self.options.stall_seconds,
-            window=self.options.window,
+            window=self.options.in_flight,
             hosts=hosts,
             progress=self.options.progress,
             skipped=int(done.sum()),

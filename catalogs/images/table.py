@@ -12,6 +12,8 @@ from skytrawl.errors import SchemaError
 
 OFFSETS = "_offsets"
 FIXED = ("id", "content", "nbytes")
+# What stands for none in columns of integers that no float64 holds: frames that were refused have no place.
+NONE = {"healpix": -1}
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -27,8 +29,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     -------
     dict of str to array
         bool, int64, float64 or fixed-width bytes. What is missing is NaN (in a column of integers or bool
-        too, which then is float64), empty text or an empty list. A column of lists is its values one after
-        another, and ``<name>_offsets`` (int64, one more than there are rows) tells where each row begins.
+        too, which then is float64), -1 in healpix, empty text or an empty list. A column of lists is its
+        values one after another, and ``<name>_offsets`` (int64, one more than there are rows) tells where
+        each row begins.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     names = list(dict.fromkeys([*FIXED, *(name for row in rows for name in row)]))
     table: dict[str, np.ndarray] = {}
     for name in names:
-        values = [row.get(name) for row in rows]
+        values = [NONE.get(name) if row.get(name) is None else row[name] for row in rows]
         if name.endswith(OFFSETS):
             raise SchemaError(f"column {name}: names that end in {OFFSETS} are taken by ragged columns")
         if any(isinstance(value, list) for value in values):

@@ -156,7 +156,7 @@ def test_interrupted_combination_is_never_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(engine_jobs, "COUNT", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run("test-count", archive_path, tmp_path / "ref.zarr", client=threads, window=1, delay=0.01)
+            run("test-count", archive_path, tmp_path / "ref.zarr", client=threads, in_flight=1, delay=0.01)
     run("test-count", archive_path, tmp_path / "ref.zarr", client=threads, delay=0.01)
     with xr.open_zarr(tmp_path / "ref.zarr", consolidated=False) as made:
         assert int(made.objects) == 400

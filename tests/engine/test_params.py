@@ -1,6 +1,7 @@
 """Parameters: coercion, refusal, fingerprints, differences, TOML."""
 
-from dataclasses import dataclass, field
+import inspect
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,3 +173,14 @@ def test_incomplete_jobs_are_refused() -> None:
             Job(
                 name="x", summary="", parameters=Sample, needs=lambda p, a: (), block=lambda *a: {}, kind=kind
             )
+
+
+def test_no_parameter_has_the_name_of_an_option_of_the_engine() -> None:
+    from skytrawl.graph import lazy
+    from skytrawl.planner import plan
+    from skytrawl.runner import run
+
+    taken = {name for call in (run, plan, lazy) for name in inspect.signature(call).parameters}
+    for name in job_names():
+        own = {field.name for field in fields(get_job(name).parameters)}
+        assert not own & taken, f"parameters of {name} would be taken for options of the engine"

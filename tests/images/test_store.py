@@ -15,6 +15,7 @@ from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.planes import Plane, chunk_shape
 from skytrawl.catalogs.images.store import FrameStore
+from skytrawl.catalogs.images.table import table_of
 from skytrawl.errors import (
     ArchiveError,
     NotAnArchiveError,
@@ -317,3 +318,13 @@ def test_what_is_no_store_of_frames(store: FrameStore, tmp_path: Path) -> None:
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ArchiveError, match="is no store"):
         FrameStore.create(tmp_path / "other", "exposures")
+
+
+def test_frames_without_a_place_do_not_spoil_the_column_of_cells() -> None:
+    rows = [
+        {"id": "a", "content": "x", "nbytes": 1, "healpix": 3200589497606897455, "verdict": "good"},
+        {"id": "b", "content": "y", "nbytes": 1, "verdict": "refused"},
+    ]
+    found = table_of(rows)["healpix"]
+    assert found.dtype == np.int64
+    assert found.tolist() == [3200589497606897455, -1]
