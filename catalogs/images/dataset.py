@@ -94,7 +94,10 @@ class CutoutDataset:
         transform: Callable[[dict[str, Any]], Any] | None = None,
         version: int | None = None,
     ) -> None:
-        found = Candidates(Source(path, frames, version), truth, radius)
+        source = Source(path, frames, version)
+        if source.kind != "candidates":
+            raise ParameterError(f"{path} holds {source.kind}: cutouts are made by `skytrawl run detect`")
+        found = Candidates(source, truth, radius)
         found.require_cutouts()
         table = dict(found.table.columns)
         rows = np.arange(len(found))

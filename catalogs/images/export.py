@@ -171,6 +171,10 @@ def export_images(
             report.labelled = int((found["candidates"].columns["truth_id"] >= 0).sum())
         if cutouts and format != "tables":
             candidates.require_cutouts()
+            if candidates.mixed():
+                report.notes.append(
+                    "cutouts are in nJy where the frame has a zero point, else in image units"
+                )
     with _new_folder(target, replace) as folder:
         if format != "tables":
             writer = writer_of(format)(folder, source, found, report.notes)

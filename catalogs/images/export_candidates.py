@@ -98,11 +98,21 @@ class Candidates:
         """The table of the candidates of one frame."""
         return Table({name: values[rows] for name, values in self.table.columns.items()}, self.table.about)
 
-    def unit(self) -> str:
-        """Unit of the cutouts: nJy where all frames have a zero point, else that of the images."""
-        njy = self.source.store.table.get("njy_per_unit")
-        known = njy is not None and bool(np.isfinite(njy[self.source.rows]).all())
-        return "nJy" if known else ""
+    def unit(self, frame_id: str | None = None) -> str:
+        """Unit of the cutouts of a frame, or of all: nJy with a zero point, else that of the images.
+
+        "" where frames differ or nothing is known.
+        """
+        names = [frame_id] if frame_id else [name for name, _ in self.frames]
+        found = set()
+        for name in names:
+            njy = self.source.store.record(name)["row"].get("njy_per_unit")
+            found.add("nJy" if njy is not None and np.isfinite(njy) else self.source.unit(name))
+        return found.pop() if len(found) == 1 else ""
+
+    def mixed(self) -> bool:
+        """Whether the cutouts of some frames are in nJy and those of others are not."""
+        return len({self.unit(name) == "nJy" for name, _ in self.frames}) > 1
 
     def require_cutouts(self) -> None:
         """ImageError if the run made no cutouts of its candidates."""

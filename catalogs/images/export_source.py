@@ -226,8 +226,11 @@ class Source:
 
     def unit(self, frame_id: str) -> str:
         """Unit of the pixels as the header of the image says it, "" where it does not."""
-        record = self.store.record(frame_id)
-        return str(record["row"].get("unit") or record["attrs"].get("unit") or "")
+        for _, record in self.records(frame_id):
+            unit = record["row"].get("unit") or record["attrs"].get("unit")
+            if unit:
+                return str(unit)
+        return ""
 
     def tables(self, frame_id: str) -> list[tuple[str, np.ndarray]]:
         """Extensions with the distortion tables of the WCS: cards and values."""

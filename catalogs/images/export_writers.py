@@ -119,7 +119,7 @@ class FitsWriter(Writer):
                 (MASK, "MASK", ("candidate", "y", "x"), _MASK),
             ):
                 values = self.source.store.read(frame_id, [name]).arrays[name]
-                unit = candidates.unit() if name == CUTOUTS else ""
+                unit = candidates.unit(frame_id) if name == CUTOUTS else ""
                 file.add(Piece(name, extension, values, dims, unit, meaning, False), "", math.nan)
         self._tables(file, frame_id)
 
