@@ -70,6 +70,8 @@ class FrameJob(BaseJob):
         Planes that are stored as integers, and the fraction of their noise that one step is.
     planes : int
         Planes of 32 bits a pixel read that a frame of the results has; 0 for tables.
+    keeps : tuple of str
+        Columns that a frame of the results has from its first input, refused ones as well.
     close : (out, parameters, prepared, store) -> None
         Runs on the driver when the table of frames is published.
     """
@@ -83,4 +85,5 @@ class FrameJob(BaseJob):
     quantise: Callable[[Any], dict[str, float]] | None = None
     close: Callable[[FrameStore, Any, Prepared, FrameStore], None] = close_nothing
     planes: int = 1
+    keeps: tuple[str, ...] = ()
     kind: str = "frames"

@@ -47,7 +47,8 @@ class FrameProduct(Product):
         """Start or continue the run with this fingerprint."""
         from skytrawl.catalogs.images.store import FrameStore
 
-        identity = {**self.identity(backend), "archive": self.archive.store.attrs.get("store_id", "")}
+        # Results of a job are other results when that job had other parameters, be the frames named alike.
+        identity = {**self.identity(backend), "archive": self.archive.store.attrs.get("fingerprint", "")}
         self.fingerprint = fingerprint(identity)
         self._held.enter_context(only_driver(self.out))
         before = pointed(self.out)

@@ -52,12 +52,13 @@ def make(
     """Make and write one frame; returns the hash of its values."""
     from skytrawl.catalogs.images.frame import Frame
 
+    source = store.record(unit.inputs[0])["row"]
+    kept = {name: source[name] for name in job.keeps if name in source}
     try:
         frame = job.make(store, unit, spec.parameters, prepared, spec.backend)
-        frame.row.setdefault("verdict", "good")
-        frame.row.setdefault("reason", "")
+        frame.row = {**kept, "verdict": "good", "reason": "", **frame.row}
     except ImageError as error:
-        frame = Frame(unit.id, {}, {}, {"verdict": "refused", "reason": str(error)})
+        frame = Frame(unit.id, {}, {}, {**kept, "verdict": "refused", "reason": str(error)})
     if frame.id != unit.id:
         raise ValueError(f"job {job.name} made frame {frame.id} for unit {unit.id}")
     steps = job.quantise(spec.parameters) if job.quantise is not None else None

@@ -10,6 +10,7 @@ import numpy as np
 
 from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
+from skytrawl.images.difference import KEPT
 from skytrawl.job import Prepared
 from skytrawl.params import option
 
@@ -120,13 +121,11 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
             "cutout_mask": dims["x"] + ("cut_y", "cut_x"),
         }
     positive = int((columns["sign"] > 0).sum())
-    kept = {name: frame.row[name] for name in ("band", "mjd", "ra", "dec", "healpix", "njy_per_unit", "fwhm")}
     return Frame(
         unit.id,
         columns,
         {"difference": str(store.path), "planes": ["science", "reference", "difference"]},
         {
-            **kept,
             "n_candidates": n,
             "n_positive": positive,
             "n_negative": n - positive,
@@ -201,5 +200,6 @@ JOB = FrameJob(
     prepare=prepare,
     close=close,
     planes=0,
+    keeps=KEPT,
     backends=("cpu", "cuda"),
 )

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
 
 MODES = ("zogy", "matching", "classic")
-# What a difference image takes over from its exposure.
-_KEPT = ("exposure", "detector", "field", "band", "survey", "mjd", "exptime", "zero_point", "njy_per_unit")
-_PLACE = ("ra", "dec", "healpix", "width", "height", "pixel_scale", "corners", "cover")
+# What a difference image has from its exposure.
+KEPT = (
+    *("exposure", "detector", "field", "band", "survey", "mjd", "exptime", "zero_point", "njy_per_unit"),
+    *("ra", "dec", "healpix", "width", "height", "pixel_scale", "corners", "cover"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,6 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         **science.wcs_tables,
         **{f"reference_psf_{name}": values for name, values in psf.items()},
     }
-    kept = {name: science.row[name] for name in (*_KEPT, *_PLACE) if name in science.row}
     attrs = {
         "cards": science.attrs["cards"],
         "wcs_tables": science.attrs.get("wcs_tables", []),
@@ -116,7 +117,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         "unit": science.row.get("unit", ""),
         **done.attrs,
     }
-    return Frame(unit.id, arrays, attrs, {**kept, "reference": unit.extra, "fwhm": done.fwhm, **row})
+    return Frame(unit.id, arrays, attrs, {"reference": unit.extra, "fwhm": done.fwhm, **row})
 
 
 def quantise(parameters: Parameters) -> dict[str, float]:
@@ -157,5 +158,6 @@ JOB = FrameJob(
     prepare=prepare,
     quantise=quantise,
     planes=5,
+    keeps=KEPT,
     backends=("cpu", "cuda"),
 )

@@ -14,6 +14,7 @@ import numpy as np
 from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.detect import units
+from skytrawl.images.difference import KEPT
 from skytrawl.job import Prepared
 from skytrawl.params import option
 
@@ -104,10 +105,9 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         & (columns["flux_error"] > 0)
         & ((columns["flags"] & flags.UNUSABLE) == 0)
     )
-    kept = {name: frame.row[name] for name in ("band", "mjd", "survey")}
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ("position",))
     counts = {"n_positions": len(x), "n_usable": int(columns["usable"].sum())}
-    return Frame(unit.id, columns, {}, {**kept, **counts}, dims)
+    return Frame(unit.id, columns, {}, counts, dims)
 
 
 def _near(payload: dict[str, Any], row: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -163,4 +163,5 @@ JOB = FrameJob(
     prepare=prepare,
     close=close,
     planes=0,
+    keeps=KEPT,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,17 +89,18 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     from skytrawl.kernels.resample import resample
     from skytrawl.kernels.resample.coadd import Coadd
 
-    records = [store.record(name) for name in unit.inputs]
+    inputs, notes = together(store, unit.inputs)
+    records = [store.record(name) for name in inputs]
     shapes = [(int(r["row"]["height"]), int(r["row"]["width"])) for r in records]
     systems = [
         wcs_of_frame(store.read(name, wcs_arrays(record["attrs"])))
-        for name, record in zip(unit.inputs, records, strict=True)
+        for name, record in zip(inputs, records, strict=True)
     ]
     wcs, shape = field_grid(list(zip(systems, shapes, strict=True)), scale=parameters.pixel_scale or None)
-    base = read_exposure(store, unit.inputs[0])
+    base = read_exposure(store, inputs[0])
     coadd = Coadd(shape)
-    used, notes = [], []
-    for name in unit.inputs:
+    used = []
+    for name in inputs:
         exposure = base if name == base.id else read_exposure(store, name)
         try:
             scale, moved = compare(base, exposure)
@@ -115,6 +117,28 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     done = coadd.finish(clip=parameters.clip)
     weights = np.array(coadd.weights) / sum(coadd.weights)
     return _frame(unit, done, wcs, base, [e.row for e in used], [e.id for e in used], weights, notes)
+
+
+def together(store: FrameStore, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of exposures, those that reach the one that most others reach, that one first; and notes on the rest.
+
+    One exposure whose pointing or field is wrong would otherwise stretch the coadd across the sky.
+    """
+    from skytrawl.catalogs.images.wcs_sky import vectors
+
+    rows = [store.record(name)["row"] for name in names]
+    ra, dec, width, height, scale = (
+        np.array([row[column] for row in rows], float)
+        for column in ("ra", "dec", "width", "height", "pixel_scale")
+    )
+    points = vectors(ra, dec)
+    reach = np.radians(0.5 * np.hypot(width, height) * scale / 3600)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    near = apart <= reach[:, None] + reach[None]
+    first = int(np.argmax(near.sum(axis=1)))  # the best of equals
+    kept = [names[first], *(name for row, name in enumerate(names) if near[first, row] and row != first)]
+    notes = [f"{name} left out: it does not overlap {names[first]}" for name in names if name not in kept]
+    return kept, notes
 
 
 def compare(base: Exposure, other: Exposure) -> tuple[float, tuple[float, float]]:
@@ -168,7 +192,6 @@ def _frame(
     njy = float(base.row.get("njy_per_unit") or math.nan)
     arrays = {**done.planes._asdict(), "n_used": done.n_used, "n_rejected": done.n_rejected}
     row = {
-        **{name: base.row[name] for name in ("field", "band", "survey", "zero_point", "njy_per_unit")},
         "gain": math.nan,
         "ra": place.ra,
         "dec": place.dec,
@@ -208,4 +231,5 @@ JOB = FrameJob(
     make=make,
     memory=memory,
     planes=3,
+    keeps=("field", "band", "survey", "zero_point", "njy_per_unit", "healpix"),
 )
