@@ -41,7 +41,7 @@ def completeness(
 
     found = measure_completeness(run, truth, radius=radius, least_confidence=least_confidence)
     if plot:
-        from skytrawl.figures_images import plot_completeness
+        from skytrawl.figures_noise import plot_completeness
 
         many = {name for name, table in found.tables.items() if table["injected"].sum() >= _DRAWN}
         tables = {name: table for name, table in found.tables.items() if name == "all" or name in many}

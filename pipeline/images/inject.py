@@ -232,6 +232,8 @@ def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: Fr
     """
     from skytrawl.catalogs.simulate_images.truth import write_truth
 
+    if not out.ids:  # every frame failed, which the run tells
+        return
     parts, why = [], []
     for name in out.ids:
         record = out.record(name)

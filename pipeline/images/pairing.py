@@ -26,7 +26,8 @@ class Group:
     Attributes
     ----------
     id : str
-        Of the reference, ``<field>.<band>`` and ``.<block>`` where the survey is cut into blocks of time.
+        Of the reference: ``<field>.<detector>.<band>``, without the detector where exposures name none, and
+        ``.<block>`` where the survey is cut into blocks of time.
     field, band : str
     rows : int64 array
         Rows of the table of exposures, by time.
@@ -64,8 +65,8 @@ def groups(table: dict[str, np.ndarray], *, window: float, blocks: int) -> list[
     window : float, days
         Around the days that a reference serves, no exposure enters it.
     blocks : int
-        The exposures of a field and band are cut by time into so many blocks of equal number, and each gets a
-        reference of the others; 1 makes one reference of all.
+        The exposures of a field, detector and band are cut by time into so many blocks of equal number, and
+        each gets a reference of the others; 1 makes one reference of all.
 
     Returns
     -------
@@ -73,20 +74,16 @@ def groups(table: dict[str, np.ndarray], *, window: float, blocks: int) -> list[
         Those without any exposure outside their window are left out.
     """
     mjd = table["mjd"]
-    names, bands = fields_of(table), text(table["band"])
+    # Detectors of a camera see different parts of a field.
+    keys = list(zip(fields_of(table), text(table["detector"]), text(table["band"]), strict=True))
+    members: dict[tuple[str, str, str], list[int]] = {}
+    for row in np.argsort(mjd, kind="stable").tolist():
+        if np.isfinite(mjd[row]):
+            members.setdefault(keys[row], []).append(row)
     found = []
-    for field, band in sorted(set(zip(names, bands, strict=True))):
-        rows = np.array(
-            [
-                row
-                for row in np.argsort(mjd, kind="stable").tolist()
-                if (names[row], bands[row]) == (field, band) and np.isfinite(mjd[row])
-            ],
-            np.int64,
-        )
-        if not len(rows):
-            continue
-        name = safe(f"{field}.{band}")
+    for (field, detector, band), listed in sorted(members.items()):
+        rows = np.array(listed, np.int64)
+        name = safe(".".join(part for part in (field, detector, band) if part))
         if blocks == 1:
             found.append(Group(name, field, band, rows, -np.inf, np.inf))
             continue
