@@ -128,8 +128,9 @@ def _triplet(part: Any, stamps: np.ndarray, unit: str, pixel_scale: float, *, na
             )
         if names:
             axis.set_title(name, fontsize="small", pad=2)
+    end = f"±{_number(float(two_sided.vmax or 1.0))}"
     axes[2].text(
-        0.96, 0.04, f"±{_number(two_sided.vmax)}", transform=axes[2].transAxes, ha="right", va="bottom",
+        0.96, 0.04, end, transform=axes[2].transAxes, ha="right", va="bottom",
         fontsize="x-small", bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
     )  # fmt: skip
     if math.isfinite(pixel_scale):

@@ -10,6 +10,7 @@ import numpy as np
 
 from skytrawl.errors import ParameterError
 from skytrawl.figures import new_figure
+from skytrawl.figures_noise import draw_noise
 from skytrawl.figures_scan import save
 from skytrawl.figures_sky import (
     MASKED,
@@ -22,11 +23,13 @@ from skytrawl.figures_sky import (
     sky_axes,
     symmetric_scale,
 )
-from skytrawl.image_views import View, around, read_view
+from skytrawl.image_views import View, around, first_usable, good_scores, open_differences, read_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# More marks than these hide what they mark.
+MOST_MARKS = 100
 _NAMES = {"zogy": "ZOGY", "matching": "kernel matching", "classic": "classic"}
 
 
@@ -40,6 +43,7 @@ def plot_difference(
     at: tuple[float, float] | None = None,
     size: int = 128,
     exposures: str | Path | None = None,
+    most: int = MOST_MARKS,
 ) -> Figure:
     """Draw exposure, reference, difference and S_corr of one frame, with its candidates marked.
 
@@ -62,6 +66,8 @@ def plot_difference(
     size : int, pixels
     exposures : path, optional
         Store of the exposures; by default where the run of difference found it.
+    most : int
+        Candidates that are marked at most, those with the largest |score|.
 
     Returns
     -------
@@ -70,13 +76,13 @@ def plot_difference(
     if at is not None:
         window = around(*at, size)
     view = read_view(differences, frame_id, candidates=candidates, window=window, exposures=exposures)
-    return save(panels(view), path)
+    return save(panels(view, most), path)
 
 
-def panels(view: View) -> Figure:
+def panels(view: View, most: int = MOST_MARKS) -> Figure:
     """The four panels of `plot_difference` for planes that are at hand."""
     height, width = view.planes["scorr"].shape
-    figure = new_figure(9.4, float(np.clip(8.6 * height / width, 4.5, 11.0)) + 0.7)
+    figure = new_figure(9.4, float(np.clip(7.9 * height / width, 4.5, 11.0)) + 0.7)
     figure.get_layout_engine().set(w_pad=0.09)  # type: ignore[union-attr,call-arg]
     grid = figure.add_gridspec(2, 2)
     grey = common_scale(view.planes["science"], view.planes["reference"])
@@ -103,13 +109,11 @@ def panels(view: View) -> Figure:
         axis = sky_axes(figure, grid[number // 2, number % 2], view, left=number % 2 == 0, bottom=number > 1)
         image = show(axis, view, plane, norm, colours)
         ends = "max" if plane in ("science", "reference") else "both"
-        ticks = asinh_ticks(norm) if norm is grey else None
-        drawn_bar = figure.colorbar(
-            image, ax=axis, label=label, extend=ends, shrink=0.9, pad=0.02, ticks=ticks, format="%g"
-        )
+        how: dict[str, Any] = {"ticks": asinh_ticks(norm), "format": "%g"} if norm is grey else {}
+        drawn_bar = figure.colorbar(image, ax=axis, label=label, extend=ends, shrink=0.9, pad=0.02, **how)
         drawn_bar.minorticks_off()
         axis.set_title(name, fontsize="medium")
-        drawn = mark(axis, view)
+        drawn = mark(axis, view, most)
         if plane == "science":
             compass(axis, view)
     _legend(figure, drawn, any(np.isnan(view.planes["difference"]).ravel()))
@@ -148,9 +152,6 @@ def plot_modes(
         If there are fewer than two runs.
     """
     from matplotlib.colors import Normalize
-
-    from skytrawl.figures_noise import draw_noise
-    from skytrawl.image_views import first_usable, good_scores, open_differences
 
     named = isinstance(differences, Mapping)
     paths = list(differences.values()) if isinstance(differences, Mapping) else list(differences)

@@ -109,7 +109,7 @@ def _edge(
     if not np.isfinite(values).all() or not (np.all(np.diff(values) > 0) or np.all(np.diff(values) < 0)):
         return [], [], name  # as around a pole
     low, high = float(values.min()), float(values.max())
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high)
+    ticks = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high))
     decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     ticks = ticks[(ticks >= low) & (ticks <= high)]
     order = np.argsort(values)
@@ -146,15 +146,17 @@ def show(axis: Axes, view: View, plane: str, norm: Normalize, colours: str) -> A
     )  # fmt: skip
 
 
-def mark(axis: Axes, view: View, most: int | None = None) -> list[Any]:
-    """Mark candidates: circles where it became brighter, squares where fainter; returns what was drawn."""
+def mark(axis: Axes, view: View, most: int) -> list[Any]:
+    """Mark the first candidates, brighter ones with circles, fainter with squares; returns what was drawn."""
     drawn = []
+    totals = [len(rows) for rows in by_sign(view.candidates)]
     columns = {name: values[:most] for name, values in view.candidates.items()}
     n = len(columns.get("x", ()))
     size = float(np.clip(150 - 0.4 * n, 40, 130))
-    for rows, colour, shape, name in zip(
-        by_sign(columns), (BUMP, DIP), ("o", "s"), ("brighter", "fainter"), strict=True
+    for rows, total, colour, shape, name in zip(
+        by_sign(columns), totals, (BUMP, DIP), ("o", "s"), ("brighter", "fainter"), strict=True
     ):
+        count = f"{total}" if len(rows) == total else f"{len(rows)} strongest of {total}"
         if len(rows):
             drawn.append(
                 axis.scatter(
@@ -165,7 +167,7 @@ def mark(axis: Axes, view: View, most: int | None = None) -> list[Any]:
                     facecolors="none",
                     edgecolors=colour,
                     linewidths=1.1,
-                    label=f"{name} than the reference ({len(rows)})",
+                    label=f"{name} than the reference ({count})",
                     zorder=5,
                 )
             )
@@ -186,10 +188,17 @@ def compass(axis: Axes, view: View) -> None:
             arrowprops={"arrowstyle": "-|>", "lw": 1.2, "color": "k", "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
         if arrow.arrow_patch is not None:
-            arrow.arrow_patch.set_path_effects(halo)
+            arrow.arrow_patch.set_path_effects([*halo])
         at = centre + 0.125 * direction
         axis.text(
-            *at, name, transform=axis.transAxes, ha="center", va="center", fontsize="small", path_effects=halo
+            float(at[0]),
+            float(at[1]),
+            name,
+            transform=axis.transAxes,
+            ha="center",
+            va="center",
+            fontsize="small",
+            path_effects=halo,
         )
     scale = float(view.row.get("pixel_scale") or math.nan)
     width = view.window[3] - view.window[2]

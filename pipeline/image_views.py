@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytrawl.errors import ImageError, ParameterError
+from skytrawl.image_report_columns import words
 from skytrawl.kernels import flags
 
 if TYPE_CHECKING:
@@ -155,17 +156,17 @@ def open_differences(path: str | Path) -> FrameStore:
 
 def usable(store: FrameStore) -> list[str]:
     """Frames of a run of difference that have pixels."""
-    verdicts = store.table["verdict"].tolist()
-    return [name for name, verdict in zip(store.ids, verdicts, strict=True) if verdict != b"refused"]
+    verdicts = words(store, "verdict")
+    return [name for name, verdict in zip(store.ids, verdicts, strict=True) if verdict != "refused"]
 
 
 def first_usable(store: FrameStore) -> str:
     """The first good frame, or the first that is not refused."""
     names = usable(store)
     if not names:
-        raise ImageError(f"{store.path} holds no difference image: all {len(store)} were refused")
-    verdicts = dict(zip(store.ids, store.table["verdict"].tolist(), strict=True))
-    return next((name for name in names if verdicts[name] == b"good"), names[0])
+        raise ImageError(f"{store.path} holds no difference image; {len(store)} were refused")
+    verdicts = dict(zip(store.ids, words(store, "verdict"), strict=True))
+    return next((name for name in names if verdicts[name] == "good"), names[0])
 
 
 def candidates_of(
