@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Half the FWHM in pixels on each side of a tile; what a source spreads beyond is below the noise.
 _BORDER_FWHM = 8.0
 _LEAST_BORDER = 32
+# Pixels of a box in which the zero of a difference is measured: many PSFs, so that it adds no noise.
+_LEVEL_BOX = 128
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: 
         done.d,
         borders=(list(cut.y[1:-1]), list(cut.x[1:-1])),
         attrs={"shift_error": list(shift), "relative_error": relative},
+        level_box=_LEVEL_BOX,
     )
 
 
@@ -147,6 +150,7 @@ def _stored(
     *,
     borders: tuple[list[int], list[int]] = ((), ()),  # type: ignore[assignment]
     attrs: dict[str, Any] | None = None,
+    level_box: int = 0,
 ) -> Subtracted:
     bad = _host(done.bad) | science.bad | ((aligned.planes.mask & flags.UNUSABLE) != 0)
     mask = science.planes.mask | aligned.planes.mask
@@ -156,13 +160,16 @@ def _stored(
     def plane(values: Any) -> np.ndarray:
         return np.where(bad, np.float32(np.nan), np.asarray(_host(values), np.float32))
 
+    flux, scorr, difference = _host(done.flux), _host(done.scorr), _host(difference)
+    if level_box:
+        flux, scorr, difference = _levelled(flux, scorr, difference, _host(done.flux_error), bad, level_box)
     covered = (aligned.planes.mask & flags.REFERENCE) == 0
     reference = (aligned.planes.image - aligned.measured.background.level) * scale
     return Subtracted(
         {
             "difference": plane(difference),
-            "scorr": plane(done.scorr),
-            "flux": plane(done.flux),
+            "scorr": plane(scorr),
+            "flux": plane(flux),
             "flux_error": plane(done.flux_error),
             "reference": np.where(covered, reference, np.float32(np.nan)).astype(np.float32),
             "mask": mask.astype(flags.DTYPE),
@@ -171,6 +178,28 @@ def _stored(
         borders,
         attrs or {},
     )
+
+
+def _levelled(
+    flux: np.ndarray,
+    scorr: np.ndarray,
+    difference: np.ndarray,
+    error: np.ndarray,
+    bad: np.ndarray,
+    box: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux, S_corr and difference about their local zero.
+
+    The skies of the two images are each biased by the faint sources in them, which blur differently; these
+    cancel in the difference, so that its own level is the better one.
+    """
+    from skytrawl.kernels.measure import background
+
+    # What one unit of flux is in S_corr.
+    per_flux = np.divide(scorr, flux, out=1 / error, where=(np.abs(flux) > 0) & ~bad)
+    level = background(np.where(bad, np.float32(0), flux), bad, box=box).level
+    own = background(np.where(bad, np.float32(0), difference), bad, box=box).level
+    return flux - level, scorr - level * per_flux, difference - own
 
 
 def _fwhm(psf: np.ndarray) -> float:
