@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError, ParameterError
 from skytrawl.kernels.difference.basis import KernelBasis, delta_basis
 from skytrawl.kernels.difference.kernel import MatchingKernel, scaled_terms
-from skytrawl.kernels.difference.stamps import Stamps, choose_stamps, light, source_pixels
+from skytrawl.kernels.difference.stamps import Stamps, choose_stamps, grown, light
 from skytrawl.kernels.psf import n_terms
 
 Image = NDArray[np.float32]
+Direction = Literal["reference", "science"]
 
 _TOGETHER = 32  # stamps whose normal matrices are added at once
 _CLIP = 5.0  # pixels that fail by more sigmas are left out of the next iteration
@@ -66,8 +67,8 @@ def match_kernel(
     half_width : int, pixels, of a delta basis
     degree, background_degree : int, of the polynomials of kernel and background
     direction : {"reference", "science", "auto"}
-        The image that is convolved; "auto" takes the direction with the smaller noise gain
-        sum(K^2) / sum(K)^2, unless it leaves a much larger fraction of the light.
+        The image that is convolved; "auto" takes the sharper one, for which the noise gain
+        sum(K^2) / sum(K)^2 is smaller; where both gains are alike, the direction that fits better.
     basis : KernelBasis, optional, instead of a delta basis
     radius : float, pixels
     block, max_pixels : see `choose_stamps`
@@ -85,40 +86,33 @@ def match_kernel(
     """
     basis = delta_basis(half_width) if basis is None else basis
     decay = max(basis.half_width / 3, 1.5) if decay is None else decay
+    images = [np.where(bad, np.float32(0), image) for image in (science, reference)]
+    planes = [np.where(bad, np.float32(0), plane) for plane in variance]
+    bright = [light(image, plane, grow=0) for image, plane in zip(images, planes, strict=True)]
     usable = _usable(bad, basis.half_width)
-    select = _selected(science, reference, variance, usable, stamps, radius, basis.half_width)
+    select = _selected(bright[0] & bright[1], usable, stamps, radius, basis.half_width)
+    lit = grown(bright[0] | bright[1], 3)
+
+    def solved(way: Direction, pixels: int, turns: int) -> MatchingKernel:
+        order = (0, 1) if way == "reference" else (1, 0)
+        target, other = (images[k] for k in order)
+        noise_target, noise_other = (planes[k] for k in order)
+        chosen = choose_stamps(select, block=block, max_pixels=pixels)
+        system = _System(
+            target, other, noise_target, noise_other, lit, chosen, basis, degree, background_degree, decay
+        )
+        for turn in range(turns):
+            system.iterate(last=turn == turns - 1)
+        return system.kernel(way)
+
     if direction == "auto":
-        fits = [
-            match_kernel(
-                science,
-                reference,
-                variance,
-                bad,
-                select,
-                direction=way,
-                basis=basis,
-                block=block,
-                max_pixels=max_pixels // 4,
-                iterations=2,
-                decay=decay,
-            )
-            for way in ("reference", "science")
-        ]
-        allowed = 1.5 * min(fit.residual for fit in fits) + _MOST
-        cost = [(fit.residual > allowed, np.sum(fit.middle**2) / fit.scale() ** 2) for fit in fits]
+        ways: tuple[Direction, Direction] = ("reference", "science")
+        fits = [solved(way, max_pixels // 4, 2) for way in ways]
+        gains = [float(np.sum(fit.middle**2)) / fit.scale() ** 2 for fit in fits]
+        alike = max(gains) < 1.5 * min(gains)
+        cost = [(max(fit.chi2, 1.0) if alike else 1.0, gain) for fit, gain in zip(fits, gains, strict=True)]
         direction = fits[cost.index(min(cost))].direction
-    images = (science, reference) if direction == "reference" else (reference, science)
-    planes = variance if direction == "reference" else variance[::-1]
-    chosen = choose_stamps(select, block=block, max_pixels=max_pixels)
-    clean = [np.where(bad, np.float32(0), image) for image in images]
-    dark = [np.where(bad, np.float32(0), plane) for plane in planes]
-    lit = light(clean[0], dark[0]) | light(clean[1], dark[1])
-    system = _System(
-        clean[0], clean[1], planes[0], planes[1], lit, chosen, basis, degree, background_degree, decay
-    )
-    for turn in range(iterations):
-        system.iterate(last=turn == iterations - 1)
-    return system.kernel(direction)
+    return solved(direction, max_pixels, iterations)
 
 
 def _usable(bad: NDArray[np.bool_], half: int) -> NDArray[np.bool_]:
@@ -129,25 +123,23 @@ def _usable(bad: NDArray[np.bool_], half: int) -> NDArray[np.bool_]:
 
 
 def _selected(
-    science: Image,
-    reference: Image,
-    variance: tuple[Image, Image],
+    both: NDArray[np.bool_],
     usable: NDArray[np.bool_],
     stamps: NDArray[np.float64] | NDArray[np.bool_] | None,
     radius: float,
     grow: int,
 ) -> NDArray[np.bool_]:
     if stamps is None:
-        return source_pixels(science, reference, variance, grow=grow) & usable
+        return grown(both, grow) & usable
     if stamps.dtype == np.bool_:
         chosen: NDArray[np.bool_] = stamps.astype(np.bool_)
-        if stamps.shape != science.shape:
-            raise ParameterError(f"the pixels of stamps have the shape {stamps.shape}, not {science.shape}")
+        if stamps.shape != usable.shape:
+            raise ParameterError(f"the pixels of stamps have the shape {stamps.shape}, not {usable.shape}")
         return chosen & usable
     if stamps.ndim != 2 or stamps.shape[1] != 2:
         raise ParameterError(f"positions of stamps are [n, 2], not {stamps.shape}")
-    ny, nx = science.shape
-    select = np.zeros(science.shape, np.bool_)
+    ny, nx = usable.shape
+    select = np.zeros(usable.shape, np.bool_)
     for x, y in stamps:
         left, low = max(int(x - radius), 0), max(int(y - radius), 0)
         right, high = min(int(x + radius) + 2, nx), min(int(y + radius) + 2, ny)
@@ -216,11 +208,15 @@ class _System:
             yield b, part, design if self.flat is None else design @ self.flat
 
     def noise_of(self, part: slice, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the noise of the convolved image is expected to add to the normal matrix of a stamp."""
-        summed = weight @ self.windows(self.variance_other, part)
-        if self.flat is None:
-            return np.diag(summed)
-        return (self.flat.T * summed) @ self.flat
+        """Summed weighted variance of the convolved image at each offset of the kernel, for one stamp."""
+        summed: NDArray[np.float64] = weight @ self.windows(self.variance_other, part)
+        return summed
+
+    def spread(self, noise: NDArray[np.float64], q: int) -> NDArray[np.float64]:
+        """What the noise of the convolved image is expected to add to the normal matrix."""
+        flat = self.flat
+        each = [np.diag(row) if flat is None else (flat.T * row) @ flat for row in noise]
+        return np.block([[each[i * q + j] for j in range(q)] for i in range(q)])
 
     def weights(self) -> NDArray[np.float64]:
         total = self.noise[0] + self.gain * self.noise[1] + (self.fraction * self.model) ** 2
@@ -230,7 +226,7 @@ class _System:
         """Solve with the present weights, then measure what does not fit."""
         n, q, m = len(self.basis), n_terms(self.degree), n_terms(self.background_degree)
         weight = self.weights()
-        blocks, noise = np.zeros((q * q, n * n)), np.zeros((q * n, q * n))
+        blocks, noise = np.zeros((q * q, n * n)), np.zeros((q * q, (2 * self.basis.half_width + 1) ** 2))
         grams: list[NDArray[np.float64]] = []
         places: list[NDArray[np.float64]] = []
         cross, sky = np.zeros((q * n, m)), np.zeros((m, m))
@@ -245,10 +241,10 @@ class _System:
             if len(grams) == _TOGETHER:
                 blocks += np.stack(places, axis=1) @ np.stack(grams)
                 grams, places = [], []
-            noise += np.kron(np.outer(p, p), self.noise_of(part, weight[part]))
-            cross += np.kron(p[:, None] * pb, weighted.sum(axis=0)[:, None])
+            noise += np.outer(p, p).ravel()[:, None] * self.noise_of(part, weight[part])
+            cross += (p[:, None, None] * weighted.sum(axis=0)[:, None] * pb).reshape(q * n, m)
             sky += np.outer(pb, pb) * weight[part].sum()
-            side += np.kron(p, weighted.T @ self.values[part])
+            side += (p[:, None] * (weighted.T @ self.values[part])).ravel()
             side_sky += pb * (weight[part] @ self.values[part])
         if grams:
             blocks += np.stack(places, axis=1) @ np.stack(grams)
@@ -256,7 +252,9 @@ class _System:
         # The background is eliminated first: it has no part in the noise of the convolved image.
         lever = np.linalg.solve(sky, cross.T)
         matrix[np.diag_indices(q * n)] += self.prior
-        kernel = self._solve(matrix - cross @ lever, noise, side - side_sky @ lever, exactly=last)
+        kernel = self._solve(
+            matrix - cross @ lever, self.spread(noise, q), side - side_sky @ lever, exactly=last
+        )
         self.solution = np.concatenate([kernel, np.linalg.solve(sky, side_sky - cross.T @ kernel)])
         self._judge(n, q)
 
@@ -342,7 +340,7 @@ class _System:
         grown: NDArray[np.bool_] = binary_dilation(plane, iterations=_REACH)
         return grown[self.stamps.y, self.stamps.x]
 
-    def kernel(self, direction: Literal["reference", "science"]) -> MatchingKernel:
+    def kernel(self, direction: Direction) -> MatchingKernel:
         """The record of the last solution."""
         n, q = len(self.basis), n_terms(self.degree)
         ny, nx = self.target.shape

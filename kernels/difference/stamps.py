@@ -60,36 +60,21 @@ def choose_stamps(
     return Stamps(y, x, edges, np.add.reduceat(x, begin) / counts, np.add.reduceat(y, begin) / counts)
 
 
-def source_pixels(
-    science: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    variance: tuple[NDArray[np.float32], NDArray[np.float32]],
-    *,
-    threshold: float = 5.0,
-    grow: int = 3,
-) -> NDArray[np.bool_]:
-    """Pixels with light in both images, and `grow` pixels around them.
-
-    Light is 3 x 3 pixels whose sum is `threshold` times its noise (of uncorrelated pixels); both images must
-    show it, so that cosmic rays and transients do not enter.
-    """
-    found = np.ones(science.shape, np.bool_)
-    for image, plane in zip((science, reference), variance, strict=True):
-        found &= light(image, plane, threshold=threshold, grow=0)
-    return _grown(found, grow)
-
-
 def light(
     image: NDArray[np.float32], variance: NDArray[np.float32], *, threshold: float = 5.0, grow: int = 3
 ) -> NDArray[np.bool_]:
-    """Pixels with light in one image, and `grow` pixels around them, see `source_pixels`."""
+    """Pixels with light, and `grow` pixels around them.
+
+    Light is 3 x 3 pixels whose sum is `threshold` times its noise (of uncorrelated pixels).
+    """
     from scipy.ndimage import uniform_filter
 
     noise = np.sqrt(np.maximum(uniform_filter(variance, 3), 0)) / 3
-    return _grown(np.asarray(uniform_filter(image, 3) > threshold * noise, np.bool_), grow)
+    return grown(np.asarray(uniform_filter(image, 3) > threshold * noise, np.bool_), grow)
 
 
-def _grown(mask: NDArray[np.bool_], grow: int) -> NDArray[np.bool_]:
+def grown(mask: NDArray[np.bool_], grow: int) -> NDArray[np.bool_]:
+    """The mask and what lies within `grow` pixels, diagonals not counted."""
     from scipy.ndimage import binary_dilation
 
     return np.asarray(binary_dilation(mask, iterations=grow), np.bool_) if grow else mask
