@@ -52,6 +52,9 @@ class CutoutDataset:
         ``truth_confidence``.
     radius : float, pixel
         Between candidates and true sources.
+    classes : sequence of str, optional
+        Types of true sources in the order of their labels, 1 for the first, so that several sets agree; by
+        default those that occur here, sorted.
     transform : callable, optional
         Applied to each sample.
     version : int, optional
@@ -70,7 +73,7 @@ class CutoutDataset:
     ImageError
         If the run made no cutouts.
     ParameterError
-        For unknown planes or columns.
+        For unknown planes or columns, or classes that lack a type.
 
     Examples
     --------
@@ -91,6 +94,7 @@ class CutoutDataset:
         where: Callable[[Mapping[str, np.ndarray]], ArrayLike] | None = None,
         truth: str | Path | Mapping[str, np.ndarray] | None = None,
         radius: float = RADIUS,
+        classes: Sequence[str] | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
         version: int | None = None,
     ) -> None:
@@ -128,9 +132,13 @@ class CutoutDataset:
         self.classes: tuple[str, ...] = ()
         self._label: np.ndarray | None = None
         if truth is not None:
-            kinds = sorted({name.decode() for name in self.table["truth_type"].tolist()} - {NONE})
-            self.classes = (NONE, *kinds)
-            self._label = np.searchsorted(np.array(self.classes), np.char.decode(self.table["truth_type"]))
+            kinds = np.char.decode(self.table["truth_type"])
+            found_kinds = sorted(set(kinds.tolist()) - {NONE})
+            self.classes = (NONE, *(found_kinds if classes is None else classes))
+            unknown = [name for name in found_kinds if name not in self.classes]
+            if unknown:
+                raise ParameterError(f"classes lack {', '.join(unknown)}, which true sources here are of")
+            self._label = np.array([self.classes.index(name) for name in kinds.tolist()], np.int64)
 
     def __len__(self) -> int:
         return len(self.table.get("row", ()))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skytrawl.catalogs.images.export_source import Piece, Source, text_of
+from skytrawl.catalogs.images.export_source import PLANES, Piece, Source, text_of
 from skytrawl.catalogs.images.export_tables import Table
 from skytrawl.kernels import flags
 
@@ -91,7 +91,7 @@ class FitsFile:
         header = header_of(cards if piece.sky else "")
         if piece.unit:
             header["BUNIT"] = (_ascii(piece.unit), "of the pixels")
-        if piece.sky and np.isfinite(njy) and piece.unit:
+        if PLANES.get(piece.name, ("", 0, ""))[1] == 1 and np.isfinite(njy):
             header["SKTNJY"] = (njy, "[nJy] flux of one unit of the image")
         header.add_comment(f"{piece.extension}: {piece.meaning}" if piece.meaning else piece.name)
         if piece.extension == "MASK":

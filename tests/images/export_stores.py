@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fits_files import SHAPE, sky_image, tan_header, write
 
 from skytrawl.catalogs.images.candidates import gather, write_catalogue
@@ -18,6 +19,17 @@ from skytrawl.kernels.psf import PsfModel
 SIZE = 11
 COUNTS = {"a1": 0, "b,2": 7, "c 3": 5}
 TYPES = np.array([b"nova", b"supernova", b"moving"])
+
+
+_SHARED: list[tuple[Path, dict[str, Path], dict[str, np.ndarray]]] = []
+
+
+def shared_stores(factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path], dict[str, np.ndarray]]:
+    """Stores for all tests that only read, made once: the disk takes longer over them than the processor."""
+    if not _SHARED:
+        folder = factory.mktemp("stores")
+        _SHARED.append((folder, *make_stores(folder)))
+    return _SHARED[0]
 
 
 def make_stores(folder: Path) -> tuple[dict[str, Path], dict[str, np.ndarray]]:

@@ -1,11 +1,12 @@
 """Cutouts as samples: the same values as in the store, in torch's loader, in other processes."""
 
 import pickle
+import shutil
 from functools import partial
 
 import numpy as np
 import pytest
-from export_stores import COUNTS, SIZE, make_stores
+from export_stores import COUNTS, SIZE, shared_stores
 from numpy.testing import assert_allclose, assert_array_equal
 
 import skytrawl
@@ -18,7 +19,7 @@ from skytrawl.kernels import flags
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make_stores(tmp_path_factory.mktemp("stores"))
+    return shared_stores(tmp_path_factory)[1:]
 
 
 def half(sample, factor):
@@ -62,7 +63,7 @@ def test_samples_are_the_normalised_cutouts(made):
 
 
 def test_choices(made):
-    paths, _ = made
+    paths, truth = made
     raw = skytrawl.CutoutDataset(paths["candidates"], planes=("difference",), normalise=None, mask=False)
     scaled = skytrawl.CutoutDataset(
         paths["candidates"], planes=("difference", "science"), normalise="science"
@@ -86,6 +87,13 @@ def test_choices(made):
     ):
         with pytest.raises(ParameterError, match=text):
             skytrawl.CutoutDataset(paths["candidates"], **words)
+    given = partial(skytrawl.CutoutDataset, paths["candidates"], truth=truth)
+    ordered = given(classes=("supernova", "eclipse", "nova", "moving"))
+    usual = given()
+    for one, two in zip(ordered, usual, strict=True):
+        assert ordered.classes[one["label"]] == usual.classes[two["label"]]
+    with pytest.raises(ParameterError, match="classes lack moving"):
+        given(classes=("nova", "supernova"))
     none = skytrawl.CutoutDataset(paths["candidates"], frames=["a1"])
     assert len(none) == 0
 
@@ -120,12 +128,13 @@ def test_loader_with_workers_gives_the_same(made):
         assert_array_equal(np.stack([got[int(candidate)] for candidate in catalogue]), whole)
 
 
-def test_bad_runs(tmp_path):
-    paths, _ = make_stores(tmp_path)
+def test_bad_runs(made, tmp_path):
+    paths, _ = made
     with pytest.raises(ParameterError, match="differences"):
         skytrawl.CutoutDataset(paths["differences"])
-    data = skytrawl.CutoutDataset(paths["candidates"])
-    store = FrameStore.open(paths["candidates"])
+    copy = shutil.copytree(paths["candidates"], tmp_path / "copy")
+    data = skytrawl.CutoutDataset(copy)
+    store = FrameStore.open(copy)
     file = store.plane("b,2", "cutouts").file
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CorruptShardError, match=r"frame b,2, cutouts"):
@@ -136,4 +145,4 @@ def test_bad_runs(tmp_path):
             store.write(frame)
     store.publish()
     with pytest.raises(ImageError, match="--cutout 63"):
-        skytrawl.CutoutDataset(paths["candidates"])
+        skytrawl.CutoutDataset(copy)

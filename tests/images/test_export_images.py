@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from click.testing import CliRunner
-from export_stores import COUNTS, SIZE, make_stores
+from export_stores import COUNTS, SIZE, make_stores, shared_stores
 from fits_files import SHAPE, wcs_headers, write
 from numpy.testing import assert_allclose, assert_array_equal
 from pyarrow import parquet
@@ -38,9 +38,7 @@ PLANES = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stores")
-    paths, truth = make_stores(folder)
-    return folder, paths, truth
+    return shared_stores(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +266,9 @@ def test_every_kind_of_wcs_is_the_same_after_an_export(tmp_path):
             got = WCS(fits.getheader(tmp_path / "out" / f"w{number:02d}.fits", "SCI"))
             want = WCS(header)
         assert_array_equal(got.all_pix2world(x, y, 0), want.all_pix2world(x, y, 0), err_msg=name)
+        head = fits.getheader(tmp_path / "out" / f"w{number:02d}.fits", "SCI")
+        assert "BUNIT" not in head
+        assert_allclose(head["SKTNJY"], 10 ** (0.4 * (31.4 - 27.5)))
 
 
 def test_distortion_tables_go_with_the_image(reference_data, tmp_path):
