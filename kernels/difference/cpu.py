@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skytrawl.kernels.difference import filters as plain
 from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_FULL, SLOPE_SIGMAS
-from skytrawl.kernels.difference.cpu_fill import lost
+from skytrawl.kernels.difference.cpu_fill import add_doubt, lost
 from skytrawl.kernels.difference.types import Difference, Filters, Prepared, Side
 from skytrawl.kernels.jit import njit
 
@@ -131,8 +131,8 @@ def prepare(side: Side) -> Prepared:
     from scipy.fft import rfft2
 
     ny, nx = side.image.shape[-2:]
-    planes = (rfft2(_float32(plane), workers=1) for plane in (side.image, side.variance))
-    return Prepared(*(_blocked(plane, nx) for plane in planes), (ny, nx), side)
+    image, variance = (rfft2(_float32(plane), workers=1) for plane in (side.image, side.variance))
+    return Prepared(_blocked(image, nx), _blocked(variance, nx), (ny, nx), side)
 
 
 def _float32(array: Any) -> NDArray[np.float32]:
@@ -152,7 +152,8 @@ def _planes(
     for k, part in enumerate(parts):
         n, v = (fft(plane[:, part], axis=0, workers=1) for plane in (first, second))
         d, s, t = (buffer[: n.size].reshape(n.shape) for buffer in spare)
-        _mix(*_floats(n, v), *(block[k] for block in blocks), split, *_floats(d, s, t))
+        here = [block[k] for block in blocks]
+        _mix(*_floats(n, v), *here, split, *_floats(d, s, t))  # type: ignore[call-arg]
         for plane, block in zip(out, (d, s, t, v) if split else (d, s, v), strict=True):
             plane[:, part] = ifft(block, axis=0, overwrite_x=True, workers=1)
     return [irfft(plane, n=image.shape[1], axis=1, overwrite_x=True, workers=1) for plane in out]
@@ -187,7 +188,11 @@ def zogy(
         image, variance = (at(_float32(p), index, 2) for p in (science.image, science.variance))
         blocks = [at(p, index, 3) for p in (ready.image, ready.variance, f.a, f.b, f.kn2, f.kr2, f.root)]
         d, score, *mean, noise = _planes(image, variance, blocks, split)
-        extra = np.empty((0, 0), np.float32)
+        extra, doubt = np.empty((0, 0), np.float32), None
+        for side, square in ((science, f.square_n), (ready.side, f.square_r)):
+            if side.doubt is not None:
+                doubt = np.zeros_like(d) if doubt is None else doubt
+                add_doubt(at(side.doubt, index, 2), at(square, index, 2), doubt)
         if split:
             extra = np.empty_like(d)
             numbers = (
@@ -195,10 +200,14 @@ def zogy(
                 *at(f.slope, index, 1),
                 at(relative, index, 0) ** 2,
             )
-            _split(score, mean[0], *(F32(v) for v in numbers), extra)
+            _split(score, mean[0], *(F32(v) for v in numbers), extra)  # type: ignore[call-arg]
         numbers = tuple(at(v, index, 0) for v in (f.blank_variance, f.self_noise, f.self_n, f.self_r))
         scorr = np.empty_like(d)
-        _finish(score, noise, extra, *(F32(v) for v in numbers), scorr)
+        if doubt is not None:
+            extra = extra + doubt if split else doubt
+        _finish(score, noise, extra, *(F32(v) for v in numbers), scorr)  # type: ignore[call-arg]
+        if doubt is not None:
+            noise += doubt
         tiles.append([d, score, noise, scorr])
     d, score, noise, scorr = (
         np.stack(planes).reshape(lead + shape) if lead else planes[0] for planes in zip(*tiles, strict=True)
@@ -207,6 +216,6 @@ def zogy(
     for side in (science, ready.side):
         if side.bad is not None:
             bad |= side.bad
-    for index in np.ndindex(lead):
+    for index in np.ndindex(lead) if bad.any() else ():
         bad[index] = lost(bad[index], at(f.weight, index, 2))
     return Difference(d, f.psf_d, score, noise, scorr, f.f_s, f.blank_variance, bad)

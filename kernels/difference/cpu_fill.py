@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.kernels.difference.constants import (
+    DOUBT_MOST,
     FILL_BOX,
     FILL_ERROR,
     FILL_LEAST,
+    FILL_MISSING,
     FILL_REACH,
     FILL_SIGMAS,
     FILL_STEPS,
@@ -20,27 +22,34 @@ from skytrawl.kernels.jit import njit
 
 
 @njit()
+def _reached(given, reach, out):  # type: ignore[no-untyped-def]
+    """Whether anything given lies within the reach along the (periodic) rows; the answer is turned over."""
+    ny, nx = given.shape
+    for y in range(ny):
+        since = reach + 1
+        for x in range(-reach, nx):
+            since = 0 if given[y, x % nx] else since + 1
+            if x >= 0:
+                out[x, y] = since <= reach
+        since = reach + 1
+        for x in range(nx + reach - 1, -1, -1):
+            since = 0 if given[y, x % nx] else since + 1
+            if x < nx and since <= reach:
+                out[x, y] = True
+
+
+@njit()
 def _unknowns(bad, reach):  # type: ignore[no-untyped-def]
     """Bad pixels with a good one in their box, as rows and columns."""
     ny, nx = bad.shape
+    along, near = np.empty((nx, ny), np.bool_), np.empty((ny, nx), np.bool_)
+    _reached(~bad, reach, along)
+    _reached(along, reach, near)
     ys, xs = np.empty(bad.size, np.int32), np.empty(bad.size, np.int32)
     count = 0
     for y in range(ny):
         for x in range(nx):
-            if not bad[y, x]:
-                continue
-            found = False
-            # From the pixel outwards, since most bad pixels have a good neighbour.
-            for r in range(1, reach + 1):
-                for k in range(-r, r + 1):
-                    up, down, left, right = (y + r) % ny, (y - r) % ny, (x - r) % nx, (x + r) % nx
-                    row, column = (y + k) % ny, (x + k) % nx
-                    found = not (bad[up, column] and bad[down, column] and bad[row, left] and bad[row, right])
-                    if found:
-                        break
-                if found:
-                    break
-            if found:
+            if bad[y, x] and near[y, x]:
                 ys[count], xs[count] = y, x
                 count += 1
     return ys[:count], xs[:count]
@@ -95,15 +104,15 @@ def _solve(plane, ys, xs, kernel, steps):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def _spread(ys, xs, weight, out):  # type: ignore[no-untyped-def]
-    """Add the weights about each bad pixel."""
+def spread(ys, xs, values, weight, out):  # type: ignore[no-untyped-def]
+    """Add a stamp about each of some pixels, times the value of the pixel."""
     ny, nx = out.shape
     reach = weight.shape[0] // 2
     for k in range(len(ys)):
         for i in range(weight.shape[0]):
             row = out[(ys[k] + i - reach) % ny]
             for j in range(weight.shape[0]):
-                row[(xs[k] + j - reach) % nx] += weight[i, j]
+                row[(xs[k] + j - reach) % nx] += values[k] * weight[i, j]
 
 
 def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -113,13 +122,13 @@ def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool
     if not len(ys):
         return bad
     share = np.zeros(bad.shape, np.float32)
-    _spread(ys, xs, np.ascontiguousarray(weight, np.float32), share)
+    spread(ys, xs, np.ones(len(ys), np.float32), np.ascontiguousarray(weight, np.float32), share)
     return bad | (share > np.float32(MOST_LOST))
 
 
 @njit()
-def _doubt(image, bad, ys, xs, profile, sky2, variance):  # type: ignore[no-untyped-def]
-    """Variance of filled pixels, see `fill.doubt`."""
+def _doubt(image, bad, ys, xs, profile, sky2, variance, doubt):  # type: ignore[no-untyped-def]
+    """Variance of filled pixels, and what is beyond it, see `fill.doubt`."""
     ny, nx = image.shape
     py, px = profile.shape
     area = np.float32((2 * FILL_BOX + 1) ** 2)
@@ -130,7 +139,7 @@ def _doubt(image, bad, ys, xs, profile, sky2, variance):  # type: ignore[no-unty
             for j in range(-FILL_BOX, FILL_BOX + 1):
                 missing += bad[(ys[k] + i) % ny, (xs[k] + j) % nx]
         products, squares = np.float32(0.0), np.float32(0.0)
-        for i in range(py):
+        for i in range(py if missing > FILL_MISSING * area else 0):
             y = (ys[k] + i - py // 2) % ny
             for j in range(px):
                 x = (xs[k] + j - px // 2) % nx
@@ -141,7 +150,15 @@ def _doubt(image, bad, ys, xs, profile, sky2, variance):  # type: ignore[no-unty
         if squares > np.float32(FILL_LEAST) * whole:
             flux = products / squares - np.float32(FILL_SIGMAS) * np.sqrt(sky2 / squares)
         error = max(np.float32(FILL_ERROR) * abs(image[ys[k], xs[k]]), missing / area * peak * flux)
-        variance[ys[k], xs[k]] = sky2 + error * error
+        beyond = max(error * error - np.float32(DOUBT_MOST) * sky2, np.float32(0.0))
+        variance[ys[k], xs[k]] = sky2 + (error * error - beyond)
+        doubt[ys[k], xs[k]] = beyond
+
+
+def add_doubt(doubt: NDArray[np.float32], square: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """As `fill.doubtful_variance`, of one tile and side, added to `out`."""
+    ys, xs = (places.astype(np.int32) for places in np.nonzero(doubt))
+    spread(ys, xs, doubt[ys, xs], np.ascontiguousarray(square, np.float32), out)
 
 
 def fill(side: Side) -> Side:
@@ -161,9 +178,10 @@ def fill(side: Side) -> Side:
     sky2 = np.broadcast_to(np.asarray(side.sigma, np.float32) ** 2, lead)
     images = np.where(bads, np.float32(0), side.image)
     variances = np.where(bads, sky2[..., None, None] if lead else sky2, side.variance).astype(np.float32)
+    doubt = np.zeros(shape, np.float32)
     for index in np.ndindex(lead):
         ys, xs = _unknowns(bads[index], FILL_REACH)
         _solve(images[index], ys, xs, np.ascontiguousarray(kernels[index]), FILL_STEPS)
         profile = np.ascontiguousarray(profiles[index])
-        _doubt(images[index], bads[index], ys, xs, profile, sky2[index], variances[index])
-    return replace(side, image=images, variance=variances)
+        _doubt(images[index], bads[index], ys, xs, profile, sky2[index], variances[index], doubt[index])
+    return replace(side, image=images, variance=variances, doubt=doubt if doubt.any() else None)

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from skytrawl.kernels.difference.constants import (
+    DOUBT_MOST,
     FILL_BOX,
     FILL_ERROR,
     FILL_LEAST,
+    FILL_MISSING,
     FILL_POWER,
     FILL_REACH,
     FILL_SIGMAS,
@@ -130,10 +132,11 @@ def doubt(image: Array, bad: Array, psf: Array, sigma: Any, *, xp: Any) -> Array
 
     products = correlated(xp.where(bad, xp.zeros_like(image), image), profile)
     squares = correlated(~bad, profile**2)
-    judged = squares > FILL_LEAST * xp.sum(profile**2, axis=(-2, -1), keepdims=True)
+    least = FILL_LEAST * xp.sum(profile**2, axis=(-2, -1), keepdims=True)
+    judged = (missing > FILL_MISSING) & (squares > least) & unknowns(bad, xp=xp)
     squares = xp.where(judged, squares, xp.ones_like(squares))
     flux = products / squares - FILL_SIGMAS * wide(xp, sigma, products) / xp.sqrt(squares)
-    flux = xp.where(judged & (flux > 0) & unknowns(bad, xp=xp), flux, xp.zeros_like(flux))
+    flux = xp.where(judged & (flux > 0), flux, xp.zeros_like(flux))
     peak = xp.max(profile, axis=(-2, -1), keepdims=True)
     return xp.maximum(FILL_ERROR * xp.abs(image), missing * xp.astype(peak * flux, image.dtype))
 
@@ -141,7 +144,7 @@ def doubt(image: Array, bad: Array, psf: Array, sigma: Any, *, xp: Any) -> Array
 def fill(side: Side, *, xp: Any = None) -> Side:
     """Fill the bad pixels of an image, and give them the variance of what was filled in.
 
-    That is the sky's plus the square of `doubt`.
+    That is the sky's plus the square of `doubt`, of which `Side.doubt` holds what is too large.
 
     Parameters
     ----------
@@ -161,8 +164,13 @@ def fill(side: Side, *, xp: Any = None) -> Side:
         return cpu_fill.fill(side)
     xp = side.image.__array_namespace__() if xp is None else xp
     image = filled(side.image, side.bad, stencil(side.psf, xp=xp), xp=xp)
-    variance = doubt(image, side.bad, side.psf, side.sigma, xp=xp) ** 2 + wide(xp, side.sigma, image) ** 2
-    return replace(side, image=image, variance=xp.where(side.bad, variance, side.variance))
+    sky2 = wide(xp, side.sigma, image) ** 2
+    doubtful = xp.where(
+        side.bad, doubt(image, side.bad, side.psf, side.sigma, xp=xp) ** 2, xp.zeros_like(image)
+    )
+    beyond = xp.maximum(doubtful - DOUBT_MOST * sky2, xp.zeros_like(image))
+    variance = xp.where(side.bad, sky2 + (doubtful - beyond), side.variance)
+    return replace(side, image=image, variance=variance, doubt=beyond)
 
 
 def lost(bad: Array, weight: Array, *, xp: Any) -> Array:
@@ -184,3 +192,16 @@ def lost(bad: Array, weight: Array, *, xp: Any) -> Array:
         transform, xp.complex64 if weight.dtype == xp.float32 else xp.complex128
     )
     return bad | (xp.fft.irfftn(turned, s=shape, axes=(-2, -1)) > MOST_LOST)
+
+
+def doubtful_variance(sides: Any, squares: Any, *, xp: Any) -> Array | None:
+    """Variance of the score by ``Side.doubt`` of both sides; float[..., ny, nx], or None without any."""
+    total = None
+    for side, square in zip(sides, squares, strict=True):
+        if side.doubt is not None:
+            shape = (side.doubt.shape[-2], side.doubt.shape[-1])
+            hat = xp.fft.rfftn(xp.astype(side.doubt, xp.float64), axes=(-2, -1)) * spectrum(xp, square, shape)
+            part = xp.fft.irfftn(hat, s=shape, axes=(-2, -1))
+            part = xp.astype(xp.maximum(part, xp.zeros_like(part)), side.image.dtype)
+            total = part if total is None else total + part
+    return total

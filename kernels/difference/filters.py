@@ -130,13 +130,16 @@ def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) 
     dtype = science.image.dtype
     complex_dtype = xp.complex64 if dtype == xp.float32 else xp.complex128
     psf_d = back(a * b * real / xp.astype(zero_point**2, pn.dtype))
-    kernels2 = [spectrum(xp, middle(xp, k**2, min(side, *_odd(shape))), shape) for k in (kn, kr)]
+    squares = [middle(xp, k**2, min(side, *_odd(shape))) for k in (kn, kr)]
+    kernels2 = [spectrum(xp, square, shape) for square in squares]
     return Filters(
         a=xp.astype(full[0], complex_dtype),
         b=xp.astype(full[1], complex_dtype),
         root=xp.astype(full[2], dtype),
         kn2=xp.astype(kernels2[0], complex_dtype),
         kr2=xp.astype(kernels2[1], complex_dtype),
+        square_n=xp.astype(squares[0], dtype),
+        square_r=xp.astype(squares[1], dtype),
         psf_d=xp.astype(middle(xp, psf_d, side), dtype),
         f_s=f_s,
         blank_variance=noise,

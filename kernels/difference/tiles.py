@@ -173,6 +173,7 @@ def tile_side(
             whole,
             image=whole.image[window],
             variance=whole.variance[window],
+            doubt=None if whole.doubt is None else whole.doubt[window],
             bad=bad[window],
             psf=lib.asarray(psf.at(x, y), device=device),
             sigma=typical(window),

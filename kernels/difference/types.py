@@ -24,6 +24,9 @@ class Side:
         Flux zero point: counts in image units of a source of flux 1.
     bad : bool[..., ny, nx], optional
         Pixels that carry no information; what stands there, NaN included, is never looked at.
+    doubt : float[..., ny, nx], optional, (image units)^2
+        Variance beyond `variance` of filled pixels that may hide a bright star (`fill` makes it): too large
+        beside that of the sky for a transform in float32.
     gain : float or float[...], optional, e- per image unit
         Give it where the variance was taken from the counts of the image itself: then a new source raises the
         variance below it and would lower its own significance, which is undone for the score.
@@ -36,6 +39,7 @@ class Side:
     scale: Array = 1.0
     bad: Array | None = None
     gain: Array | None = None
+    doubt: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,7 @@ class Filters:
     a, b : complex[..., ny, nx // 2 + 1]
     root : float[..., ny, nx // 2 + 1]
     kn2, kr2 : complex[..., ny, nx // 2 + 1], transforms of the squared score kernels
+    square_n, square_r : float[..., p, p], the squared score kernels themselves
     psf_d : float[..., p, p], PSF of D
     f_s : float[...], score of a source of flux 1
     blank_variance : float[...], variance of the score where the sky is empty
@@ -86,6 +91,8 @@ class Filters:
     root: Array
     kn2: Array
     kr2: Array
+    square_n: Array
+    square_r: Array
     psf_d: Array
     f_s: Array
     blank_variance: Array

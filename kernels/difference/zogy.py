@@ -9,7 +9,7 @@ from typing import Any
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.difference import filters as plain
 from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_FULL, SLOPE_SIGMAS
-from skytrawl.kernels.difference.fill import lost
+from skytrawl.kernels.difference.fill import doubtful_variance, lost
 from skytrawl.kernels.difference.filters import wide
 from skytrawl.kernels.difference.types import Array, Difference, Filters, Prepared, Side
 
@@ -90,8 +90,10 @@ def _subtract(
         extra = _alignment(s_n, s_r, f, shift, relative, xp)
     variance = xp.maximum(variance, wide(xp, f.blank_variance * 1e-3, variance))
     null = _null_variance(score, variance, f, xp)
-    if extra is not None:
-        null = null + extra
+    doubt = doubtful_variance((science.side, reference.side), (f.square_n, f.square_r), xp=xp)
+    for more in (extra, doubt):
+        null = null if more is None else null + more
+    variance = variance if doubt is None else variance + doubt
     bad = xp.zeros(score.shape, dtype=xp.bool, device=score.device)
     masks = [side.side.bad for side in (science, reference) if side.side.bad is not None]
     for mask in masks:
