@@ -144,7 +144,9 @@ def plot_completeness(
     axes[-1].xaxis.set_major_formatter(ScalarFormatter())
     axes[-1].xaxis.set_minor_formatter(NullFormatter())
     axes[-1].set_xticks([t for t in (1, 2, 3, 5, 7, 10, 20, 50, 100) if low <= t <= high])
-    axes[-1].set_xlabel("signal-to-noise, true" + ("" if not purity else " (purity: measured)"))
+    axes[-1].set_xlabel(
+        "signal-to-noise" + (" (of completeness true, of purity measured)" if purity else ", true")
+    )
     return save(figure, path)
 
 

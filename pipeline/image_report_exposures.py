@@ -106,7 +106,7 @@ def _completeness(store: FrameStore, notes: Counter[str]) -> tuple[ReportTable, 
         from_frames["PSF"] += "psf_basis" in arrays
         from_frames["mask delivered or made"] += bool(attrs.get("mask_from"))
         from_frames["variance"] += "variance" in arrays
-        for note in attrs.get("notes", []):
+        for note in set(attrs.get("notes", [])):
             notes[note] += 1
     have |= {name: from_frames[name] for name in ("PSF", "mask delivered or made", "variance")}
     table: dict[str, list[Any]] = {
