@@ -183,7 +183,7 @@ class StateProduct(Product):
             if not self.replace:
                 raise ParametersChangedError(
                     f"{self.home} holds an unfinished {begun['identity']['job']} with other parameters:\n  "
-                    + "\n  ".join(_differences(begun["identity"], identity))
+                    + "\n  ".join(changes(begun["identity"], identity))
                     + "\nchoose another output path, or use replace=True (--replace) to drop it"
                 )
             work = Storage(self.home)
@@ -255,7 +255,7 @@ class StateProduct(Product):
             return {}
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     lines = differences(old["parameters"], new["parameters"])
     rest = {name: value for name, value in old.items() if name != "parameters"}
     return lines + differences(rest, {name: new[name] for name in rest})

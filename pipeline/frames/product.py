@@ -9,8 +9,8 @@ from skytrawl.catalogs.images.current import open_frames, point, pointed
 from skytrawl.catalogs.ledger import Failures, Ledger, partition_keys
 from skytrawl.errors import ArchiveMismatchError, ParametersChangedError
 from skytrawl.lock import only_driver
-from skytrawl.params import differences, fingerprint
-from skytrawl.products import LEFTOVER_SECONDS, Product
+from skytrawl.params import fingerprint
+from skytrawl.products import LEFTOVER_SECONDS, Product, changes
 from skytrawl.sinks import RowSink, Sink
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FrameProduct(Product):
         self._held.enter_context(only_driver(self.out))
         before = pointed(self.out)
         if before and before["run"] != self.fingerprint and not self.replace:
-            lines = differences(before["identity"], identity)
+            lines = changes(before["identity"], identity)
             raise ParametersChangedError(
                 f"{self.out} holds results of {before['identity']['job']} with other parameters:\n  "
                 + "\n  ".join(lines)

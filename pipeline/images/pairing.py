@@ -77,8 +77,10 @@ def groups(table: dict[str, np.ndarray], *, window: float, blocks: int) -> list[
     # Detectors of a camera see different parts of a field.
     keys = list(zip(fields_of(table), text(table["detector"]), text(table["band"]), strict=True))
     members: dict[tuple[str, str, str], list[int]] = {}
+    # Images without stars can neither enter a reference nor be compared with one.
+    use = np.isfinite(mjd) & (table["n_stars"] > 0 if "n_stars" in table else True)
     for row in np.argsort(mjd, kind="stable").tolist():
-        if np.isfinite(mjd[row]):
+        if use[row]:
             members.setdefault(keys[row], []).append(row)
     found = []
     for (field, detector, band), listed in sorted(members.items()):
