@@ -196,12 +196,12 @@ def _words(value: Any) -> str:
     type=click.Path(),
     default="skytrawl-demo",
     show_default=True,
-    help="New folder for archive, reference, scores and figure.",
+    help="New folder for archives, results and figures.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: one a core]")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of the table.")
 def demo(out: str, workers: int | None, top: int) -> None:
-    """Rank real light curves by how odd they are: the whole way from tables to a figure, in a minute."""
+    """Rank real light curves by how odd they are and subtract real images: from files to figures, in minutes."""
     from skytrawl.demo import run_demo
 
     run_demo(Path(out), workers=workers, top=top)

@@ -1,4 +1,4 @@
-"""The demonstration: real light curves to ranked tables and figures, by the functions that run a survey."""
+"""The demonstration: real light curves and images to tables and figures, by the functions that run a survey."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _TABLE = ("object_id", "class", "score", "n_pairs", "worst_key", "worst_dt", "wo
 
 
 def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
-    """Score bundled real light curves by dm-dt and scan bundled microlensing events; print and draw the top.
+    """Score bundled light curves by dm-dt, scan microlensing events, subtract images; print and draw the top.
 
     Parameters
     ----------
     out : Path
-        New folder for archive.zarr, reference.zarr, scores.zarr and anomaly.png, and for events.zarr,
-        event-scan.zarr and events.png.
+        New folder for archive.zarr, reference.zarr, scores.zarr and anomaly.png, for events.zarr,
+        event-scan.zarr and events.png, and for exposures.zarr, references, differences, candidates and
+        images.png.
     workers : int, optional
         Worker processes; default one a core.
     top : int
@@ -46,6 +47,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
     from skytrawl.catalogs.query import open_query
     from skytrawl.catalogs.samples import demo_sources
     from skytrawl.console import progress_bar, say, show_columns
+    from skytrawl.demo_images import subtract_exposures
     from skytrawl.demo_scan import scan_events
     from skytrawl.deploy.local import connect
     from skytrawl.intake.driver import ingest
@@ -104,6 +106,7 @@ def run_demo(out: Path, *, workers: int | None = None, top: int = 20) -> Path:
         figure = draw(out, best["object_id"][0], float(best["score"][0]))
         say(f"figure: {figure}")
         scan_events(out, client)
+        subtract_exposures(out, client)
     say(f"ask for more: skytrawl query {out / 'scores.zarr'} --top 50")
     say(f"done in {time.perf_counter() - started:.0f} s")
     return figure

@@ -210,6 +210,8 @@ def test_demo(tmp_path: Path) -> None:
     assert figure.stat().st_size > 20_000
     assert (tmp_path / "demo" / "events.png").stat().st_size > 20_000
     assert next(line for line in answer.output.splitlines() if line.startswith("OGLE-2003-BLG-235"))
+    assert (tmp_path / "demo" / "images.png").stat().st_size > 20_000
+    assert "is on 2 of 2 exposures" in answer.output
     again = skytrawl("demo", "--out", tmp_path / "demo")
     assert again.exit_code == 1
     assert "not empty" in again.output

@@ -1,4 +1,4 @@
-"""Small real light curves that come with the package; SOURCES.md states origin, licence and citation."""
+"""Real light curves and images that come with the package; SOURCES.md states origin, licence and citation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from skytrawl.catalogs.samples.decam import Exposures, decam_exposures
 from skytrawl.catalogs.samples.demo import Demo, demo_sources
 from skytrawl.catalogs.samples.microlensing import Microlensing, microlensing_events
 from skytrawl.errors import ParameterError
 
 __all__ = [
     "Demo",
+    "Exposures",
     "Microlensing",
     "Sample",
+    "decam_exposures",
     "demo_sources",
     "list_samples",
     "microlensing_events",

@@ -44,7 +44,7 @@ def test_list_is_complete() -> None:
     assert {path.name for path in folder.glob("*.csv.gz")} == used - {""}
     sources = (folder / "SOURCES.md").read_text()
     assert all(f"`{path.name}`" in sources for path in folder.glob("*.csv.gz"))
-    assert sum(path.stat().st_size for path in folder.glob("*.gz")) < 2.5e6
+    assert sum(path.stat().st_size for path in folder.glob("*.csv.gz")) < 2.5e6
     with pytest.raises(ParameterError, match="no sample"):
         sample("gaia")
 
