@@ -201,7 +201,7 @@ def _words(value: Any) -> str:
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: one a core]")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of the table.")
 def demo(out: str, workers: int | None, top: int) -> None:
-    """Rank real light curves by how odd they are and subtract real images: from files to figures, in minutes."""
+    """Rank real light curves by how odd they are and subtract real images: from files to figures."""
     from skytrawl.demo import run_demo
 
     run_demo(Path(out), workers=workers, top=top)

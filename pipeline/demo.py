@@ -1,4 +1,4 @@
-"""The demonstration: real light curves and images to tables and figures, by the functions that run a survey."""
+"""The demonstration: real light curves and images to tables and figures, as in a survey."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ def subtract_exposures(out: Path, client: Client) -> Path:
     from skytrawl.runner import run
 
     decam = decam_exposures()
-    say(
-        f"images: {len(decam.paths)} exposures of one field by the Dark Energy Camera, two of 2016, two of 2018"
-    )
+    say(f"{len(decam.paths)} images of one field by the Dark Energy Camera, two of 2016 and two of 2018:")
     paths = {name: out / name for name in ("exposures.zarr", "references", "differences", "candidates")}
     exposures, references, differences, candidates = paths.values()
     with step_bar("exposures") as progress:
