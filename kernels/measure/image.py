@@ -10,11 +10,13 @@ from skytrawl.kernels.measure.profile import CONSTANT, Variation, eliminated, fi
 from skytrawl.kernels.measure.psf import refine
 from skytrawl.kernels.measure.select import candidates, clean, field_variation
 from skytrawl.kernels.measure.shape import Moffat, shape_modes
-from skytrawl.kernels.measure.stars import find_peaks, first_width
+from skytrawl.kernels.measure.stars import as_wide, find_peaks, first_width
 from skytrawl.kernels.measure.types import Background, Measured, Stars
 
 _BRIGHT = 20.0  # sigma: stars that give the first profile
 _BOX = 16  # FWHM: a smaller box of the sky is full of a single star
+_EXTENDED = 0.12  # relative width of a galaxy or a blend: no PSF varies so much over a detector
+_FIRST = 1000  # of these at most
 _MAX_SOURCES = 60_000
 
 
@@ -68,11 +70,23 @@ def measure(
     sky_variance, slope = _noise(data, variance, sky, unusable)
     fwhm = first_width(data, sky_variance)
     stars = Photometry(data, sky_variance, slope)
-    x, y, _, _ = find_peaks(data, sky_variance, fwhm, _BRIGHT)
+    x, y, height, curvature = (found[:_FIRST] for found in find_peaks(data, sky_variance, fwhm, _BRIGHT))
+    rows = tuple(
+        np.clip(np.rint(p).astype(np.int64), 0, n - 1) for p, n in zip((y, x), data.shape, strict=True)
+    )
+    alike = as_wide(height, curvature, np.sqrt(sky_variance[rows]), fwhm, fwhm)
     profile = Moffat.of_width(fwhm)
     stars.set_psf(*CONSTANT.planes(profile), 0)
-    stars.add_stars(x[:1000], y[:1000])
+    stars.add_stars(x, y)
     stars.sweep(2, move=False)
+    chosen = candidates(stars)
+    first = chosen[alike[chosen]]
+    if len(first):
+        profile, _ = fit_moffat(stars, profile, first)
+    # Before the search for more takes galaxies apart into stars.
+    value, error, _ = _shapes(stars, chosen)
+    wide = value[:, 0] > np.maximum(_EXTENDED, 3 * error[:, 0])
+    stars.distrust(stars.x[chosen][wide], stars.y[chosen][wide], 2.5 * profile.fwhm)
     for turn in range(2):
         _find_more(stars, profile.fwhm, threshold if turn else _BRIGHT)
         chosen = candidates(stars)
@@ -92,11 +106,11 @@ def measure(
     for clip in (np.inf, 6.0, 5.0):
         refine(stars, base, chosen, clip)
         stars.sweep(2)
-        chosen, _ = _select(stars, degree)
-    stars.prune(1.0 * profile.fwhm, 2.0)
+    used = np.zeros(len(stars.x), bool)
+    used[chosen] = True
     sky = _sky_again(image, stars, unusable, box)
     stars.sweep(2)
-    return _finish(stars, sky, common)
+    return _finish(stars, sky, used, common)
 
 
 def _noise(
@@ -174,13 +188,13 @@ def _select(stars: Photometry, degree: int) -> tuple[NDArray[np.int64], Variatio
     return field_variation(stars, chosen, value, error, degree)
 
 
-def _finish(stars: Photometry, sky: Background, common: float) -> Measured:
+def _finish(stars: Photometry, sky: Background, used: NDArray[np.bool_], common: float) -> Measured:
     """The records of what was found."""
-    stars.sort()
-    everything = np.arange(len(stars.x))
+    order = np.argsort(-stars.flux, kind="stable")
+    stars.keep(order)
+    used = used[order]
+    everything, chosen = np.arange(len(order)), np.flatnonzero(used)
     value, error, chi2 = _shapes(stars, everything)
-    chosen, _ = _select(stars, stars.degree)
-    used = np.isin(everything, chosen)
     model = stars.model()
     scale = float(stars.samples[0].sum() / stars.k**2)
     ny, nx = stars.data.shape
@@ -193,7 +207,7 @@ def _finish(stars: Photometry, sky: Background, common: float) -> Measured:
         flux_error=stars.error[:, 0] * scale,
         width=value[:, 0],
         width_error=error[:, 0],
-        clean=clean(stars, 0.1),
+        clean=clean(stars, 0.1) & stars.trusted(),
         used=used,
     )
     return Measured(

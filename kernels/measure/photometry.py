@@ -37,6 +37,7 @@ class Photometry:
         self.x0, self.y0 = self.x, self.y
         self.error = np.empty((0, 3))
         self.half = np.empty(0, np.int64)
+        self.extended, self.extended_radius = np.empty((0, 2)), 0.0
 
     def set_psf(self, samples: NDArray[np.floating], k: int, degree: int) -> None:
         """Use a PSF: samples [n_terms, n, n], `k` an image pixel; the polynomial's variables run -1 to 1."""
@@ -59,6 +60,19 @@ class Photometry:
         self.flux = np.r_[self.flux, np.zeros(len(x))]
         self.error = np.concatenate([self.error, np.full((len(x), 3), np.inf)])
         self.rebuild()
+
+    def distrust(self, x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> None:
+        """Places of extended sources: what is found within `radius` pixels of one may be a part of it."""
+        self.extended, self.extended_radius = np.c_[x, y], radius
+
+    def trusted(self) -> NDArray[np.bool_]:
+        """Stars that are not part of an extended source."""
+        from scipy.spatial import cKDTree
+
+        if not len(self.extended) or not len(self.x):
+            return np.ones(len(self.x), bool)
+        distance, _ = cKDTree(self.extended).query(np.c_[self.x, self.y])
+        return np.asarray(distance > self.extended_radius, np.bool_)
 
     def keep(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> None:
         """Choose or reorder the stars."""

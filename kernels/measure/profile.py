@@ -12,6 +12,8 @@ from skytrawl.kernels.measure.stars import locus
 
 FLOOR = 0.01  # part of a star by which no PSF is trusted: one bright star shall not be the PSF
 _TURNS = 16
+_KNOWN = 0.15
+_WIDEST = 1.6  # how far the width may go from where the fit began
 # Error of a width that tells a star from a galaxy, how many stars are enough, and the share of galaxies that
 # makes the difference.
 _TELLING, _ENOUGH, _GALAXIES = 0.05, 15, 0.15
@@ -75,6 +77,9 @@ def fit_moffat(
         log_beta = float(np.clip(new.log_beta, np.log(1.5), np.log(30.0)))
         step = np.array([*step[:3], log_beta - profile.log_beta])
         profile = replace(new, log_beta=log_beta)
+        # Where the fit runs away, the stars are not stars.
+        excess = np.log(np.clip(profile.fwhm / guess.fwhm, 1 / _WIDEST, _WIDEST) * guess.fwhm / profile.fwhm)
+        profile = replace(profile, log_alpha=profile.log_alpha + float(excess))
         if turn > 1 and (np.abs(step) < _AGREES).all():
             break
     planes, k = variation.planes(profile)
@@ -132,17 +137,22 @@ def _common(
 def agreeing(
     value: NDArray[np.float64], error: NDArray[np.float64], intrinsic: float, clip: float = 3.0
 ) -> NDArray[np.bool_]:
-    """Widths within `clip` standard deviations of the `locus` of the stars.
+    """Relative widths within `clip` standard deviations of the `locus` of the stars.
 
+    The width is known to a seventh or so already; the locus is looked for there, if anything is there.
     Of faint objects nobody can tell whether they are galaxies. Where there are galaxies among the bright, the
     faint are left out, and what is wider than the locus is distrusted earlier.
     """
     telling = error <= max(_TELLING, np.sort(error)[min(len(error), _ENOUGH) - 1])
     total = np.hypot(error, intrinsic)
-    centre = locus(value[telling], total[telling])
-    pure = bool(np.mean((value - centre)[telling] > 4 * total[telling]) < _GALAXIES)
+    near = telling & (np.abs(value) < np.hypot(_KNOWN, total))
+    near = near if near.any() else telling
+    centre = locus(value[near], total[near])
+    pure = bool(np.mean((value - centre)[telling] > 4 * np.hypot(error, 0.02)[telling]) < _GALAXIES)
     if pure:
         telling[:] = True
+    else:
+        total = np.hypot(error, 0.5 * intrinsic)
     # The value of one star is not the centre; that of those around it is.
     near = telling & (np.abs(value - centre) < (2 if pure else 1) * total)
     centre = np.sum((value / total**2)[near]) / np.sum((1 / total**2)[near])

@@ -20,7 +20,7 @@ def candidates(stars: Photometry, least_snr: float = PSF_SNR) -> NDArray[np.int6
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = stars.flux / stars.error[:, 0]
     inside = (stars.x > core) & (stars.y > core) & (stars.x < nx - 1 - core) & (stars.y < ny - 1 - core)
-    good = inside & (snr > least_snr) & clean(stars, 0.3)
+    good = inside & (snr > least_snr) & clean(stars, 0.3) & stars.trusted()
     return np.flatnonzero(good)[:_MAX_STARS]
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import cpu
 
+_DENSE = 0.25
 _PEAKS = 400  # brightest ones that are looked at
 _ENOUGH = 1024  # pixels: the middle of an image tells the width
 _SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma of a Gaussian
@@ -99,6 +100,26 @@ def first_width(data: NDArray[np.float32], variance: NDArray[np.float32]) -> flo
     return fwhm
 
 
+def as_wide(
+    height: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    fwhm: float,
+    smoothed: float,
+) -> NDArray[np.bool_]:
+    """Peaks of an image smoothed with a FWHM `smoothed` that are about as wide as `fwhm` before that.
+
+    Parameters
+    ----------
+    height, curvature : float64[n], of `find_peaks`
+    noise : float64[n], of a pixel
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own = curvature - (smoothed / _SIGMA) ** 2
+        error = curvature / own * noise / np.sqrt(4 * np.pi) * _SIGMA / smoothed / height
+        return np.asarray(np.abs(0.5 * np.log(own) - np.log(fwhm / _SIGMA)) < 2 * np.hypot(0.06, error))
+
+
 def _widths(
     data: NDArray[np.float32], variance: NDArray[np.float32], fwhm: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -120,14 +141,15 @@ def _widths(
 def locus(value: NDArray[np.float64], error: NDArray[np.float64]) -> float:
     """Where the widths of stars lie among those of everything.
 
-    Stars have one width, galaxies and blends many, all larger: of the places where values are dense (half as
-    dense as anywhere, each value being a Gaussian of its error) the narrowest is that of the stars.
+    Stars have one width, galaxies and blends many, all larger: of the places where values are dense (a
+    quarter of what they are anywhere, each value being a Gaussian of its error) the narrowest is that of the
+    stars.
     """
     apart = (value[:, None] - value[None, :]) / error[None, :]
     density = (np.exp(-0.5 * apart**2) / error[None, :]).sum(axis=1)
     order = np.argsort(value)
     value, density = value[order], density[order]
-    first = int(np.argmax(density >= 0.5 * density.max()))
+    first = int(np.argmax(density >= _DENSE * density.max()))
     # Up from there to the top of this clump: no value within an error of it is denser.
     while True:
         near = np.flatnonzero(np.abs(value - value[first]) <= error[order][first])

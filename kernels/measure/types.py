@@ -40,7 +40,7 @@ class Stars:
         measured.
     width_error : float64[n]
     clean : bool[n]
-        No unusable pixel within a FWHM, and no neighbour that matters.
+        No unusable pixel within a FWHM, no neighbour that matters, and no galaxy that it may be a part of.
     used : bool[n]
         The PSF was made from these.
     """
