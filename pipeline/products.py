@@ -256,6 +256,7 @@ class StateProduct(Product):
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """In words, what differs between the identities of two runs, parameter by parameter."""
     lines = differences(old["parameters"], new["parameters"])
     rest = {name: value for name, value in old.items() if name != "parameters"}
     return lines + differences(rest, {name: new[name] for name in rest})
