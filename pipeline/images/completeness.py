@@ -227,7 +227,7 @@ def expected_differences(detections: FrameStore, tables: Sequence[Columns]) -> C
     for table in tables:
         parts += _expected(detections, frames, table, first)
         first += int(table["id"].max(initial=-1)) + 1
-    if not parts:
+    if not any(len(part["id"]) for part in parts):
         raise ParameterError(f"nothing of the truth changes on the frames of {detections.path}")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -257,7 +257,8 @@ def _expected(detections: FrameStore, frames: list[str], table: Columns, first: 
         rows, expected = (
             values[np.abs(expected) > _NOTHING * np.abs(light).max(initial=0)] for values in (rows, expected)
         )
-        found = forced(*(frame.arrays[plane] for plane in _PLANES), table["x"][rows], table["y"][rows])
+        flux, flux_error, mask = (frame.arrays[plane] for plane in _PLANES)
+        found = forced(flux, flux_error, mask, table["x"][rows], table["y"][rows])
         error, measured = found["flux_error"] * njy, found["flux"] * njy
         usable = np.isfinite(measured) & (error > 0) & ((found["flags"] & flags.UNUSABLE) == 0)
         kinds = table["type"][rows].tolist()
