@@ -7,7 +7,6 @@ as blocks of columns, [..., n_blocks, ny, 2 * width], real and imaginary parts i
 vector code of floats), the last block filled up with zeros.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,11 +118,54 @@ def _blocked(plane: NDArray[Any], nx: int) -> NDArray[np.float32]:
     return out.view(np.float32)
 
 
+@njit()
+def _ratios(pn, pr, sn, sr, fn, fr, begin, a, b, root):  # type: ignore[no-untyped-def]
+    """Filters of one block of columns from the spectra of the PSFs (see `filters._ratios`)."""
+    zero_point = fn * fr / np.sqrt(sn**2 * fr**2 + sr**2 * fn**2)
+    cn, cr = sr**2 * fn**2, sn**2 * fr**2
+    least = plain.FLOOR * (cr * abs(pr[0, 0]) ** 2 + cn * abs(pn[0, 0]) ** 2)
+    for y in range(pn.shape[0]):
+        for x in range(min(a.shape[1] // 2, pn.shape[1] - begin)):
+            p, q = pn[y, begin + x], pr[y, begin + x]
+            den = cr * (q.real**2 + q.imag**2) + cn * (p.real**2 + p.imag**2)
+            value = np.sqrt(den)
+            inverse = 1.0 / (zero_point * value) if den > least else 0.0
+            a[y, 2 * x], a[y, 2 * x + 1] = fr * inverse * q.real, fr * inverse * q.imag
+            b[y, 2 * x], b[y, 2 * x + 1] = fn * inverse * p.real, fn * inverse * p.imag
+            root[y, 2 * x] = root[y, 2 * x + 1] = value * zero_point**3
+
+
+def _blocks_of(
+    science: Side,
+    reference: Side,
+    squares: list[Any],
+    numbers: tuple[Any, ...],
+    shape: tuple[int, int],
+    _: Any,
+) -> dict[str, NDArray[np.float32]]:
+    """As `filters.whole_planes`, in blocks."""
+    responses = [plain.spectrum(np, np.asarray(side.psf), shape) for side in (science, reference)]
+    values = [np.asarray(number)[..., 0, 0] if np.ndim(number) else number for number in numbers]
+    lead = np.broadcast_shapes(*(r.shape[:-2] for r in responses), *(np.shape(v) for v in values))
+    parts = _parts(shape[1])
+    out = {
+        name: np.zeros((*lead, len(parts), shape[0], 2 * parts[0].stop), np.float32)
+        for name in ("a", "b", "root")
+    }
+    pn, pr = (np.broadcast_to(r, lead + r.shape[-2:]) for r in responses)
+    for index in np.ndindex(lead):
+        here = [float(np.broadcast_to(v, lead)[index]) for v in values]
+        for k, part in enumerate(parts):
+            blocks = [plane[index][k] for plane in out.values()]
+            _ratios(pn[index], pr[index], *here, part.start, *blocks)  # type: ignore[call-arg]
+    for name, square in zip(("kn2", "kr2"), squares, strict=True):
+        out[name] = _blocked(plain.spectrum(np, square, shape, np.complex64), shape[1])
+    return out
+
+
 def filters(science: Side, reference: Side, shape: tuple[int, int]) -> Filters:
     """Make the filters, as `filters.filters`, with planes in blocks."""
-    f = plain.filters(science, reference, shape, xp=np)
-    names = ("a", "b", "root", "kn2", "kr2")
-    return replace(f, **{name: _blocked(getattr(f, name), shape[1]) for name in names})
+    return plain.filters(science, reference, shape, xp=np, planes=_blocks_of)
 
 
 def prepare(side: Side) -> Prepared:

@@ -20,57 +20,60 @@ from skytrawl.kernels.difference.constants import (
 from skytrawl.kernels.difference.types import Side
 from skytrawl.kernels.jit import njit
 
-
-@njit()
-def _reached(given, reach, out):  # type: ignore[no-untyped-def]
-    """Whether anything given lies within the reach along the (periodic) rows; the answer is turned over."""
-    ny, nx = given.shape
-    for y in range(ny):
-        since = reach + 1
-        for x in range(-reach, nx):
-            since = 0 if given[y, x % nx] else since + 1
-            if x >= 0:
-                out[x, y] = since <= reach
-        since = reach + 1
-        for x in range(nx + reach - 1, -1, -1):
-            since = 0 if given[y, x % nx] else since + 1
-            if x < nx and since <= reach:
-                out[x, y] = True
+_SIDE = 2 * FILL_REACH + 1
 
 
 @njit()
 def _unknowns(bad, reach):  # type: ignore[no-untyped-def]
-    """Bad pixels with a good one in their box, as rows and columns."""
+    """Bad pixels with a good one in their box, as rows and columns; the plane is periodic."""
     ny, nx = bad.shape
-    along, near = np.empty((nx, ny), np.bool_), np.empty((ny, nx), np.bool_)
-    _reached(~bad, reach, along)
-    _reached(along, reach, near)
+    near = np.zeros((ny, nx), np.bool_)
+    # Along the rows, then along the columns: how far back the last good pixel lies, in both directions.
+    for y in range(ny):
+        row, here = bad[y], near[y]
+        for step in (1, -1):
+            since = reach + 1
+            for x in range(nx - reach, nx) if step > 0 else range(reach - 1, -1, -1):
+                since = since + 1 if row[x] else 0
+            for x in range(nx) if step > 0 else range(nx - 1, -1, -1):
+                since = since + 1 if row[x] else 0
+                here[x] |= since <= reach
+    both = np.zeros((ny, nx), np.bool_)
+    for step in (1, -1):
+        ago = np.full(nx, reach + 1)
+        for y in range(ny - reach, ny) if step > 0 else range(reach - 1, -1, -1):
+            for x in range(nx):
+                ago[x] = 0 if near[y, x] else ago[x] + 1
+        for y in range(ny) if step > 0 else range(ny - 1, -1, -1):
+            for x in range(nx):
+                ago[x] = 0 if near[y, x] else ago[x] + 1
+                both[y, x] |= ago[x] <= reach
     ys, xs = np.empty(bad.size, np.int32), np.empty(bad.size, np.int32)
     count = 0
     for y in range(ny):
         for x in range(nx):
-            if bad[y, x] and near[y, x]:
+            if bad[y, x] and both[y, x]:
                 ys[count], xs[count] = y, x
                 count += 1
-    return ys[:count], xs[:count]
+    return ys[:count].copy(), xs[:count].copy()
 
 
 @njit(fastmath=True)
 def _apply(plane, ys, xs, kernel, out):  # type: ignore[no-untyped-def]
     """Convolve a plane with the (symmetric) kernel at some pixels."""
     ny, nx = plane.shape
-    reach = kernel.shape[0] // 2
     for k in range(len(ys)):
-        y, x = ys[k], xs[k]
+        y, x = ys[k] - FILL_REACH, xs[k] - FILL_REACH
         total = np.float32(0.0)
-        if reach <= y < ny - reach and reach <= x < nx - reach:
-            for i in range(kernel.shape[0]):
-                for j in range(kernel.shape[0]):
-                    total += kernel[i, j] * plane[y + i - reach, x + j - reach]
+        if y >= 0 and x >= 0 and y + _SIDE <= ny and x + _SIDE <= nx:
+            for i in range(_SIDE):
+                row, weight = plane[y + i, x : x + _SIDE], kernel[i]
+                for j in range(_SIDE):
+                    total += weight[j] * row[j]
         else:
-            for i in range(kernel.shape[0]):
-                for j in range(kernel.shape[0]):
-                    total += kernel[i, j] * plane[(y + i - reach) % ny, (x + j - reach) % nx]
+            for i in range(_SIDE):
+                for j in range(_SIDE):
+                    total += kernel[i, j] * plane[(y + i) % ny, (x + j) % nx]
         out[k] = total
 
 
@@ -107,12 +110,19 @@ def _solve(plane, ys, xs, kernel, steps):  # type: ignore[no-untyped-def]
 def spread(ys, xs, values, weight, out):  # type: ignore[no-untyped-def]
     """Add a stamp about each of some pixels, times the value of the pixel."""
     ny, nx = out.shape
-    reach = weight.shape[0] // 2
+    side = weight.shape[0]
     for k in range(len(ys)):
-        for i in range(weight.shape[0]):
-            row = out[(ys[k] + i - reach) % ny]
-            for j in range(weight.shape[0]):
-                row[(xs[k] + j - reach) % nx] += values[k] * weight[i, j]
+        y, x = ys[k] - side // 2, xs[k] - side // 2
+        value = values[k]
+        if y >= 0 and x >= 0 and y + side <= ny and x + side <= nx:
+            for i in range(side):
+                row, stamp = out[y + i, x : x + side], weight[i]
+                for j in range(side):
+                    row[j] += value * stamp[j]
+        else:
+            for i in range(side):
+                for j in range(side):
+                    out[(y + i) % ny, (x + j) % nx] += value * weight[i, j]
 
 
 def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -126,39 +136,68 @@ def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool
     return bad | (share > np.float32(MOST_LOST))
 
 
+@njit(fastmath=True)
+def _fitted(known, good, y, x, profile):  # type: ignore[no-untyped-def]
+    """Sums of P I and of P^2 over the good pixels about one; `known` is the image, 0 where bad."""
+    ny, nx = known.shape
+    py, px = profile.shape
+    products, squares = np.float32(0.0), np.float32(0.0)
+    if y >= 0 and x >= 0 and y + py <= ny and x + px <= nx:
+        for i in range(py):
+            p, a, g = profile[i], known[y + i, x : x + px], good[y + i, x : x + px]
+            for j in range(px):
+                products += p[j] * a[j]
+                squares += p[j] * p[j] * g[j]
+        return products, squares
+    for i in range(py):
+        for j in range(px):
+            row, column = (y + i) % ny, (x + j) % nx
+            products += profile[i, j] * known[row, column]
+            squares += profile[i, j] * profile[i, j] * good[row, column]
+    return products, squares
+
+
 @njit()
-def _doubt(image, bad, ys, xs, profile, sky2, variance, doubt):  # type: ignore[no-untyped-def]
+def _doubt(image, known, good, ys, xs, profile, sky2, variance, doubt):  # type: ignore[no-untyped-def]
     """Variance of filled pixels, and what is beyond it, see `fill.doubt`."""
     ny, nx = image.shape
-    py, px = profile.shape
     area = np.float32((2 * FILL_BOX + 1) ** 2)
-    peak, whole = profile.max(), np.sum(profile * profile)
+    peak, least = profile.max(), np.float32(FILL_LEAST) * np.sum(profile * profile)
     for k in range(len(ys)):
         missing = np.float32(0.0)
         for i in range(-FILL_BOX, FILL_BOX + 1):
             for j in range(-FILL_BOX, FILL_BOX + 1):
-                missing += bad[(ys[k] + i) % ny, (xs[k] + j) % nx]
-        products, squares = np.float32(0.0), np.float32(0.0)
-        for i in range(py if missing > FILL_MISSING * area else 0):
-            y = (ys[k] + i - py // 2) % ny
-            for j in range(px):
-                x = (xs[k] + j - px // 2) % nx
-                if not bad[y, x]:
-                    products += profile[i, j] * image[y, x]
-                    squares += profile[i, j] * profile[i, j]
+                missing += np.float32(1.0) - good[(ys[k] + i) % ny, (xs[k] + j) % nx]
         flux = np.float32(0.0)
-        if squares > np.float32(FILL_LEAST) * whole:
-            flux = products / squares - np.float32(FILL_SIGMAS) * np.sqrt(sky2 / squares)
+        if missing > FILL_MISSING * area:
+            y, x = ys[k] - profile.shape[0] // 2, xs[k] - profile.shape[1] // 2
+            products, squares = _fitted(known, good, y, x, profile)
+            if squares > least:
+                flux = products / squares - np.float32(FILL_SIGMAS) * np.sqrt(sky2 / squares)
         error = max(np.float32(FILL_ERROR) * abs(image[ys[k], xs[k]]), missing / area * peak * flux)
         beyond = max(error * error - np.float32(DOUBT_MOST) * sky2, np.float32(0.0))
         variance[ys[k], xs[k]] = sky2 + (error * error - beyond)
         doubt[ys[k], xs[k]] = beyond
 
 
+@njit()
+def _present(plane):  # type: ignore[no-untyped-def]
+    """Where a plane is not 0, as rows and columns, and what it is there."""
+    ys, xs = np.empty(plane.size, np.int32), np.empty(plane.size, np.int32)
+    values = np.empty(plane.size, plane.dtype)
+    count = 0
+    for y in range(plane.shape[0]):
+        for x in range(plane.shape[1]):
+            if plane[y, x] != 0:
+                ys[count], xs[count], values[count] = y, x, plane[y, x]
+                count += 1
+    return ys[:count].copy(), xs[:count].copy(), values[:count].copy()
+
+
 def add_doubt(doubt: NDArray[np.float32], square: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """As `fill.doubtful_variance`, of one tile and side, added to `out`."""
-    ys, xs = (places.astype(np.int32) for places in np.nonzero(doubt))
-    spread(ys, xs, doubt[ys, xs], np.ascontiguousarray(square, np.float32), out)
+    ys, xs, values = _present(np.ascontiguousarray(doubt))
+    spread(ys, xs, values, np.ascontiguousarray(square, np.float32), out)
 
 
 def fill(side: Side) -> Side:
@@ -181,7 +220,8 @@ def fill(side: Side) -> Side:
     doubt = np.zeros(shape, np.float32)
     for index in np.ndindex(lead):
         ys, xs = _unknowns(bads[index], FILL_REACH)
+        known, good = images[index].copy(), (~bads[index]).astype(np.float32)
         _solve(images[index], ys, xs, np.ascontiguousarray(kernels[index]), FILL_STEPS)
         profile = np.ascontiguousarray(profiles[index])
-        _doubt(images[index], bads[index], ys, xs, profile, sky2[index], variances[index], doubt[index])
-    return replace(side, image=images, variance=variances, doubt=doubt if doubt.any() else None)
+        _doubt(images[index], known, good, ys, xs, profile, sky2[index], variances[index], doubt[index])
+    return replace(side, image=images, variance=variances, doubt=doubt)

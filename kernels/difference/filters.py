@@ -12,7 +12,7 @@ from skytrawl.errors import ParameterError
 from skytrawl.kernels.difference.types import Array, Filters, Side
 
 _GRID = 4  # sides of the PSF in the small grid
-_FLOOR = 1e-16  # of the largest power in either PSF: below it a frequency is lost in both
+FLOOR = 1e-16  # of the denominator at frequency 0: below it a frequency is lost in both images
 
 
 def wide(xp: Any, number: Any, like: Array) -> Array:
@@ -21,8 +21,8 @@ def wide(xp: Any, number: Any, like: Array) -> Array:
     return array[..., None, None] if array.ndim else array
 
 
-def spectrum(xp: Any, stamp: Array, shape: tuple[int, int]) -> Array:
-    """Transform of stamps about their middle pixel: complex128[..., ny, nx // 2 + 1].
+def spectrum(xp: Any, stamp: Array, shape: tuple[int, int], dtype: Any = None) -> Array:
+    """Transform of stamps about their middle pixel: complex128 (or `dtype`) [..., ny, nx // 2 + 1].
 
     As two matrix products: a stamp is small, and so nothing need be padded, shifted or cut.
 
@@ -41,9 +41,11 @@ def spectrum(xp: Any, stamp: Array, shape: tuple[int, int]) -> Array:
     def phases(n: int, count: int, side: int) -> Array:
         k = xp.arange(count, dtype=xp.float64, device=stamp.device)
         x = xp.arange(side, dtype=xp.float64, device=stamp.device) - side // 2
-        return xp.exp(xp.astype(k[:, None] * x[None, :] * (2.0 * np.pi / n), xp.complex128) * -1j)
+        turns = xp.exp(xp.astype(k[:, None] * x[None, :] * (2.0 * np.pi / n), xp.complex128) * -1j)
+        return xp.astype(turns, dtype)
 
-    values = xp.astype(xp.astype(stamp, xp.float64), xp.complex128)
+    dtype = xp.complex128 if dtype is None else dtype
+    values = xp.astype(xp.astype(stamp, xp.float64), dtype)
     along_x = xp.matmul(values, xp.matrix_transpose(phases(nx, nx // 2 + 1, px)))
     return xp.matmul(phases(ny, ny, py), along_x)
 
@@ -61,9 +63,8 @@ def _ratios(xp: Any, pn: Array, pr: Array, sn: Array, sr: Array, fn: Array, fr: 
     new, ref = fn * xp.abs(pn), fr * xp.abs(pr)
     den = sn**2 * ref**2 + sr**2 * new**2
     # Where neither image has a response, the difference has none: 0 / 0 there is 0.
-    power = xp.max(den, axis=(-2, -1), keepdims=True)
+    kept = den > FLOOR * den[..., :1, :1]
     root = xp.sqrt(den)
-    kept = den > _FLOOR * power
     zero_point = fn * fr / xp.sqrt(sn**2 * fr**2 + sr**2 * fn**2)
     inverse = xp.where(
         kept, 1.0 / (zero_point * xp.where(kept, root, xp.ones_like(root))), xp.zeros_like(root)
@@ -73,7 +74,32 @@ def _ratios(xp: Any, pn: Array, pr: Array, sn: Array, sr: Array, fn: Array, fr: 
     return a, b, root * zero_point**3, zero_point
 
 
-def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) -> Filters:
+def whole_planes(
+    science: Side,
+    reference: Side,
+    squares: list[Array],
+    numbers: tuple[Array, ...],
+    shape: tuple[int, int],
+    xp: Any,
+) -> dict[str, Array]:
+    """The planes over all frequencies of `Filters`, by name."""
+    responses = (spectrum(xp, side.psf, shape) for side in (science, reference))
+    a, b, root, _ = _ratios(xp, *responses, *numbers)
+    dtype = science.image.dtype
+    complex_dtype = xp.complex64 if dtype == xp.float32 else xp.complex128
+    kn2, kr2 = (xp.astype(spectrum(xp, square, shape), complex_dtype) for square in squares)
+    return {
+        "a": xp.astype(a, complex_dtype),
+        "b": xp.astype(b, complex_dtype),
+        "root": xp.astype(root, dtype),
+        "kn2": kn2,
+        "kr2": kr2,
+    }
+
+
+def filters(
+    science: Side, reference: Side, shape: tuple[int, int], *, xp: Any, planes: Any = whole_planes
+) -> Filters:
     """Make the filters of tiles of one shape.
 
     Parameters
@@ -82,6 +108,7 @@ def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) 
         PSFs, noises, zero points and gains are used. Leading axes broadcast.
     shape : (ny, nx)
     xp : array namespace
+    planes : callable, what makes the planes over all frequencies
 
     Returns
     -------
@@ -93,7 +120,6 @@ def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) 
     double = xp.empty(0, dtype=xp.float64, device=science.psf.device)
     sn, sr = wide(xp, science.sigma, double), wide(xp, reference.sigma, double)
     fn, fr = wide(xp, science.scale, double), wide(xp, reference.scale, double)
-    full = _ratios(xp, spectrum(xp, science.psf, shape), spectrum(xp, reference.psf, shape), sn, sr, fn, fr)
     pn, pr = spectrum(xp, science.psf, (m, m)), spectrum(xp, reference.psf, (m, m))
     a, b, root, zero_point = _ratios(xp, pn, pr, sn, sr, fn, fr)
     real = xp.astype(root, pn.dtype)
@@ -128,16 +154,10 @@ def filters(science: Side, reference: Side, shape: tuple[int, int], *, xp: Any) 
         mirrored = xp.flip(middle(xp, back(p), about), axis=(-2, -1))
         halves.append(middle(xp, k, about) * mirrored * (0.5 * f / f_s[..., None, None]))
     dtype = science.image.dtype
-    complex_dtype = xp.complex64 if dtype == xp.float32 else xp.complex128
     psf_d = back(a * b * real / xp.astype(zero_point**2, pn.dtype))
     squares = [middle(xp, k**2, min(side, *_odd(shape))) for k in (kn, kr)]
-    kernels2 = [spectrum(xp, square, shape) for square in squares]
     return Filters(
-        a=xp.astype(full[0], complex_dtype),
-        b=xp.astype(full[1], complex_dtype),
-        root=xp.astype(full[2], dtype),
-        kn2=xp.astype(kernels2[0], complex_dtype),
-        kr2=xp.astype(kernels2[1], complex_dtype),
+        **planes(science, reference, squares, (sn, sr, fn, fr), shape, xp),
         square_n=xp.astype(squares[0], dtype),
         square_r=xp.astype(squares[1], dtype),
         psf_d=xp.astype(middle(xp, psf_d, side), dtype),

@@ -134,22 +134,20 @@ def tile_side(
             raise ParameterError(f"the {name} has the shape {tuple(plane.shape)}, not {cut.shape}")
     usable = lib.isfinite(image) & lib.isfinite(variance) & (variance > 0)
     usable = usable & ((lib.astype(planes.mask, lib.int32) & UNUSABLE) == 0)
-    level = lib.asarray(sigma, dtype=lib.float32, device=device)
+    level = lib.asarray(sigma, dtype=lib.float32, device=device) * noise_correlation**0.5
     if level.ndim:
         usable = usable & lib.isfinite(level) & (level > 0)
+        level = _padded(lib.where(usable, level, lib.zeros_like(level)), 0.0, cut, lib)
     bad = _padded(~usable, True, cut, lib)
-    good = lib.astype(~bad, lib.float32)
-    level = _padded(level, 0.0, cut, lib) if level.ndim else level * lib.ones_like(good)
 
     def typical(window: Any) -> Array:
         """Noise of the sky over the good pixels."""
-        weight = good[window]
-        total = lib.sum(weight)
-        mean = lib.sum(lib.where(bad[window], lib.zeros_like(weight), level[window])) / lib.maximum(
-            total, lib.ones_like(total)
-        )
+        if not level.ndim:
+            return level
+        total = lib.sum(level[window])
+        count = lib.sum(lib.astype(~bad[window], lib.float32))
         # Where nothing is good, nothing will be believed either.
-        return lib.where(mean > 0, mean, lib.ones_like(mean)) * noise_correlation**0.5
+        return lib.where(count > 0, total / lib.maximum(count, lib.ones_like(count)), lib.ones_like(count))
 
     zero = lib.zeros_like(image)
     ny, nx = cut.shape
@@ -160,7 +158,7 @@ def tile_side(
             variance=_padded(lib.where(usable, variance * noise_correlation, zero), 0.0, cut, lib),
             bad=bad,
             psf=lib.asarray(psf.at((nx - 1) / 2, (ny - 1) / 2), device=device),
-            sigma=typical(...),
+            sigma=typical(slice(None)),
             gain=gain,
         ),
         xp=xp,
@@ -277,7 +275,7 @@ def subtract(
         name: lib.zeros(cut.shape, dtype=lib.float32, device=like.device)
         for name in (*names, "f_s", "blank_variance")
     }
-    share = lib.zeros(cut.shape, dtype=lib.float32, device=like.device)
+    lost = lib.zeros(cut.shape, dtype=lib.bool, device=like.device)
     stamps = []
     for (i, j), new, ref in zip(cut.places, first.tiles, second.tiles, strict=True):
         old = ref.side if isinstance(ref, Prepared) else ref
@@ -292,11 +290,11 @@ def subtract(
         there = (slice(top, top + wy.shape[0]), slice(left, left + wx.shape[0]))
         weight = wy[:, None] * wx[None, :]
         for name in names:
-            out[name][here] = out[name][here] + weight * getattr(difference, name)[there]
+            out[name][here] += weight * getattr(difference, name)[there]
         for name in ("f_s", "blank_variance"):
             number = lib.astype(lib.asarray(getattr(difference, name), device=like.device), lib.float32)
-            out[name][here] = out[name][here] + weight * number
-        share[here] = share[here] + weight * lib.astype(difference.bad[there], lib.float32)
+            out[name][here] += weight * number
+        lost[here] |= difference.bad[there] & (weight > 0)
     side = max(stamp.shape[-1] for stamp in stamps)
     psf_d = lib.reshape(lib.stack(stamps), (len(cut.y) - 1, len(cut.x) - 1, side, side))
-    return Difference(psf_d=psf_d, bad=share > 0, **out)
+    return Difference(psf_d=psf_d, bad=lost, **out)

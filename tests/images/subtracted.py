@@ -1,15 +1,21 @@
 """Pairs subtracted with their true PSFs, and what is counted on the result."""
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pairs import Pair
+from pairs import Pair, make_pair
 from scipy.ndimage import map_coordinates, maximum_filter
 
 from skytrawl.kernels.difference import Difference, Side, subtract
+from skytrawl.kernels.difference.zogy import zogy
 from skytrawl.kernels.psf import PsfModel
 from skytrawl.kernels.resample.types import Planes
+
+# Misplacements in px that the noise of a shift must cover.
+SHIFTS = [(0.1, 0.0), (0.15, -0.1), (0.2, 0.2), (0.3, 0.0), (0.0, -0.3), (0.21, 0.21)]
 
 
 def sides(pair: Pair, dtype: Any = np.float32) -> tuple[Side, Side]:
@@ -95,3 +101,41 @@ def gaussian_peaks(
         where["x"], where["y"] = (grid + np.array([dx, dy])).T
         found.append(highest(np.fft.irfft2(sources + noise), where))
     return np.concatenate(found)[:count]
+
+
+class Found(NamedTuple):
+    """S_corr of injected sources: at their positions, and highest about them."""
+
+    snr: NDArray[np.float64]
+    at: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    psf_d: NDArray[np.float32]
+
+
+def blank_sky(pair: Pair, difference: Difference) -> NDArray[np.float32]:
+    """S_corr where no star adds 2 % to the variance of either image."""
+    empty = ~difference.bad
+    for name in ("science", "reference"):
+        empty &= getattr(pair, f"{name}_variance") < 1.02 * getattr(pair, f"sigma_{name}") ** 2
+    return difference.scorr[empty]
+
+
+def injected(case: str, seeds: Iterable[int], levels: list[float], size: int = 1024) -> Found:
+    """S_corr read at the injected positions, and the highest pixel about them."""
+    parts = []
+    for seed in seeds:
+        pair = make_pair(case, 100 + seed, size, injections=levels)
+        difference = subtract_pair(pair)
+        where = pair.injected
+        parts.append((where["snr"], read(difference.scorr, where), highest(difference.scorr, where)))
+    return Found(*(np.concatenate(column) for column in zip(*parts, strict=True)), difference.psf_d[0, 0])
+
+
+def ideal_false_peaks(pair: Pair) -> tuple[int, int]:
+    """Peaks beyond 5 (both signs) of the same noise with variances that nobody has: the true ones."""
+    new, ref = sides(pair)
+    new = replace(new, variance=pair.science_variance, gain=None)
+    ref = replace(ref, variance=pair.reference_variance, gain=None)
+    difference = zogy(new, ref)
+    difference.bad[:3] = difference.bad[-3:] = difference.bad[:, :3] = difference.bad[:, -3:] = True
+    return peaks(difference)
