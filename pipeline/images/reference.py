@@ -104,13 +104,15 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         exposure = base if name == base.id else read_exposure(store, name)
         try:
             scale, moved = compare(base, exposure)
-        except ImageError as error:
+            grid = coordinate_grid(wcs, exposure.wcs, shape, shape_in=exposure.planes.image.shape)
+            grid = shifted(grid, moved)
+            resampled = resample(exposure.planes, grid, shape)
+            covers = coadd.add(resampled, scale=scale, psf=exposure.psf, grid=grid)
+        except (ImageError, ParameterError) as error:
+            # A pixel scale, flux scale or noise that no kernel takes: of this exposure only.
             notes.append(f"{name} left out: {error}")
             continue
-        grid = coordinate_grid(wcs, exposure.wcs, shape, shape_in=exposure.planes.image.shape)
-        grid = shifted(grid, moved)
-        resampled = resample(exposure.planes, grid, shape)
-        if coadd.add(resampled, scale=scale, psf=exposure.psf, grid=grid):
+        if covers:
             used.append(exposure)
     if not used:
         raise ImageError(f"no exposure can be used: {'; '.join(notes)}")
@@ -192,6 +194,9 @@ def _frame(
     njy = float(base.row.get("njy_per_unit") or math.nan)
     arrays = {**done.planes._asdict(), "n_used": done.n_used, "n_rejected": done.n_rejected}
     row = {
+        # Image units are those of `base`, which need not be the first input.
+        "zero_point": float(base.row.get("zero_point", math.nan)),
+        "njy_per_unit": njy,
         "gain": math.nan,
         "ra": place.ra,
         "dec": place.dec,
