@@ -10,7 +10,7 @@ import numpy as np
 
 from skytrawl.catalogs.images.columns import AB_NANOJANSKY
 from skytrawl.catalogs.surveys import Band, Survey, list_surveys, load_survey
-from skytrawl.errors import ImageError
+from skytrawl.errors import ArchiveMismatchError, ImageError
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
@@ -40,14 +40,27 @@ def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any],
     ------
     ImageError
         If no position has a usable flux.
+    ArchiveMismatchError
+        If the archive holds light curves of another kind.
     """
+    from skytrawl.catalogs.archive import Archive
+    from skytrawl.catalogs.storage import Storage
+    from skytrawl.catalogs.versions import list_versions
     from skytrawl.intake.driver import append, ingest
 
+    kind = "total" if photometry == "total" else "forced difference"
     tables = list(_tables(store, positions, photometry))
     if not tables:
         raise ImageError(f"no position has a usable flux in {store.path}: nothing to make light curves of")
     roles = {name: name for name in ("object", "time", "value", "error", "band", "ra", "dec", "quality")}
-    if path.exists():
+    # A first ingest that was killed has published nothing: it is begun anew.
+    if list_versions(Storage(path)):
+        held = Archive.open(path).attrs["light_curves"]
+        if (held["photometry"], held["units"]) != (kind, "nJy"):
+            raise ArchiveMismatchError(
+                f"{path} holds {held['photometry']} photometry in {held['units']}, not {kind} in nJy: choose "
+                "another path for the light curves"
+            )
         append(tables, path)
         return
     ingest(
@@ -56,13 +69,14 @@ def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any],
         survey=_survey(store),
         columns=roles,
         quantity="flux",
-        photometry="total" if photometry == "total" else "forced difference",
+        photometry=kind,
         units="nJy",
         zero_point=AB_NANOJANSKY,
         time_format="mjd",
         time_scale="utc",
         reference_position="topocenter",
         exposure_point="middle",
+        restart=True,
     )
 
 
