@@ -39,7 +39,7 @@ class Aligned:
     overlap : float
         Part of the exposure that it covers.
     moved : tuple of float
-        Shift (x, y) by which the positions of the two headers disagreed, pixels.
+        Shift (x, y) between the positions of the two headers that was taken out, pixels; the rest: `match`.
     """
 
     planes: Planes
@@ -73,7 +73,7 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
     moved = (0.0, 0.0)
     before = float(reference.row.get("noise_correlation") or 1.0)
-    for _ in range(2):
+    for turn in range(2):
         planes, coverage, correlation = _onto(reference, grid, shape)
         overlap = float(coverage.mean())
         if overlap < LEAST_OVERLAP:
@@ -83,8 +83,8 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
         bad = (planes.mask & flags.UNUSABLE) != 0
         found = measure(planes.image, bad, variance=planes.variance)
         both = match(science.stars, found.stars, radius=radius)
-        # Below a twentieth of a pixel the noise term takes the shift; above it is worth a second round.
-        if np.hypot(both.dx, both.dy) < 0.02:
+        # Below a fiftieth of a pixel the noise term takes the shift; above it is worth a second round.
+        if turn or np.hypot(both.dx, both.dy) < 0.02:
             break
         dx, dy = both.dx, both.dy
         # Reference minus science: a pixel (x, y) of the exposure shows what the reference has at + (dx, dy).
