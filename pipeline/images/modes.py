@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skytrawl.images.difference import Parameters
     from skytrawl.kernels.difference.types import Difference
 
-# Half the FWHM in pixels on each side of a tile; what a source spreads beyond is below the noise.
+# FWHM on each side of a tile; what a source spreads beyond is below the noise.
 _BORDER_FWHM = 8.0
 _LEAST_BORDER = 32
 # Pixels of a box in which the zero of a difference is measured: many PSFs, so that it adds no noise.
