@@ -109,6 +109,13 @@ class FrameStore:
             raise ArchiveError(f"{storage.root} has no version {number}; published: {names}")
         return cls(storage, record, number)
 
+    def amend(self, **attrs: Any) -> None:
+        """Change attributes given at creation, for those who open the store from now on."""
+        if any(self.attrs.get(name) != value for name, value in attrs.items()):
+            self.attrs |= plain(attrs)
+            record = {"format": FORMAT, "layout": LAYOUT, "kind": self.kind, "attrs": self.attrs}
+            self.storage.replace("zarr.json", group_metadata({"skytrawl": record}))
+
     @staticmethod
     def cached(path: str | Path, number: int | None = None) -> "FrameStore":
         """The opened version, kept for the life of the process; without number, or with 0, no table."""

@@ -71,7 +71,8 @@ class FrameProduct(Product):
             "source": str(self.archive.path),
             "source_version": self.archive.version.number,
         }
-        # Opened where it is there: a run that goes on keeps the provenance of its beginning.
+        # Opened where it is there: a run that goes on keeps the provenance of its beginning, but
+        # for the version of the source, which `finish` states anew.
         begun = (folder / "zarr.json").is_file()
         self.store = FrameStore.open(folder) if begun else FrameStore.create(folder, self.job.gives, attrs)
         point(self.out, self.fingerprint, identity)
@@ -85,6 +86,7 @@ class FrameProduct(Product):
         known = self.run.ledger.keys()
         keys = partition_keys(partitions)
         ids = [unit.id for unit, key in zip(self.archive.units, keys, strict=True) if key in known]
+        self.store.amend(source=str(self.archive.path), source_version=self.archive.version.number)
         self.store.publish(ids)
         out = open_frames(self.out)
         self.job.close(out, self.parameters, self.prepared, self.archive.store)
