@@ -58,10 +58,10 @@ def image_report(path: str | Path, version: int | None = None, *, worst: int = 1
     if store.kind not in makers:
         raise ParameterError(f"{path} holds {store.kind}: there are reports on {', '.join(makers)}")
     facts, tables, drawings = makers[store.kind](store, worst)
-    run = {
-        name: store.attrs[name] for name in ("job", "fingerprint", "date", "source") if name in store.attrs
-    }
-    return QualityReport(str(path), store.kind, store.version, {**facts, **run}, tables, drawings)
+    for name in ("job", "fingerprint", "date", "source"):
+        if name in store.attrs:
+            facts[name] = store.attrs[name]
+    return QualityReport(str(path), store.kind, store.version, facts, tables, drawings)
 
 
 def references(store: FrameStore, worst: int) -> Parts:
