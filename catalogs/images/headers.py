@@ -220,8 +220,10 @@ def _build(text: str, where: str) -> HeaderMap:
         name=found["name"],
         title=found["title"],
         citation=found.get("citation", ""),
+        # Numbers stand for themselves.
         keys={
-            role: tuple([cards] if isinstance(cards, str) else cards) for role, cards in parts["keys"].items()
+            role: tuple(map(str, cards if isinstance(cards, list) else [cards]))
+            for role, cards in parts["keys"].items()
         },
         passed_over=tuple(parts["files"].get("passed_over", ())),
         extensions=parts["files"].get("extensions", ""),

@@ -8,8 +8,9 @@
     expressions over EXTNAME of the images that are exposures, or are none.
 ``[keys]``
     Role to keyword, or to several that are tried in turn, in the header of the image, then in the primary
-    one. Times (MJD, JD or ISO dates): ``mid``, or ``start`` with ``end`` or ``exptime`` [s]. Names:
-    ``exposure``, ``detector``, ``field``, ``band``. Flux: ``zero_point`` [mag], ``pixel_sr`` [sr], ``unit``.
+    one; a number stands for itself. Times (MJD, JD or ISO dates): ``mid``, or ``start`` with ``end`` or
+    ``exptime`` [s]. Names: ``exposure``, ``detector``, ``field``, ``band``. Flux: ``zero_point`` [mag],
+    ``pixel_sr`` [sr], ``unit``.
     Noise: ``gain`` [electrons per count], ``read_noise`` [electrons], ``saturation`` [image units].
     ``fwhm_px`` or ``fwhm_arcsec``. ``pointing_ra``, ``pointing_dec``: degrees, or hours with colons.
 ``[time]``
