@@ -7,9 +7,9 @@ from skytrawl.errors import ImageError
 from skytrawl.kernels.measure.boxes import sky_maps
 from skytrawl.kernels.measure.types import Background
 
-# The clipping at 3 sigma takes the tails off: what sep finds of the standard deviation of normal noise
-# (measured on pure noise; 0.987 would follow from one cut at exactly 3 sigma).
-_CLIPPED = 0.9845
+# The clipping at 3 sigma takes the tails off: what is left of the standard deviation of normal noise
+# once the cut follows the result until both agree.
+_CLIPPED = 0.98485
 
 
 def background(

@@ -7,7 +7,7 @@ from skytrawl.errors import ImageError
 from skytrawl.kernels.jit import njit
 
 # Standard deviation of normal noise cut at 3 sigma, the cut following the result until both agree.
-_CLIPPED = 0.98658
+_CLIPPED = 0.98485
 _TURNS = 5
 _LEAST = 0.15  # part of a box that must be usable
 

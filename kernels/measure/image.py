@@ -101,7 +101,10 @@ def measure(
     chosen, variation = _select(stars, degree)
     if variation.degree:
         profile, common = fit_moffat(stars, profile, chosen, variation)
-        chosen, _ = _select(stars, degree)
+        # The modes are linear in the width, the profile is not.
+        chosen, more = _select(stars, variation.degree)
+        variation = variation.corrected(more)
+        profile, common = fit_moffat(stars, profile, chosen, variation)
     base = stars.samples
     for clip in (np.inf, 6.0, 5.0):
         refine(stars, base, chosen, clip)

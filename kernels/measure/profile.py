@@ -44,6 +44,12 @@ class Variation:
         planes[0] = middle
         return planes, k
 
+    def corrected(self, by: "Variation") -> "Variation":
+        """Sum with a variation of the same or a lower degree, as measured on what this one leaves."""
+        if by.degree < self.degree:
+            return self
+        return Variation(self.degree, self.amplitude + by.amplitude)
+
 
 CONSTANT = Variation()
 

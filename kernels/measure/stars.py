@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import cpu
 
-_DENSE = 0.25
+_DENSE, _SEVERAL = 0.25, 4
 _PEAKS = 400  # brightest ones that are looked at
 _ENOUGH = 1024  # pixels: the middle of an image tells the width
 _SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma of a Gaussian
@@ -142,14 +142,16 @@ def locus(value: NDArray[np.float64], error: NDArray[np.float64]) -> float:
     """Where the widths of stars lie among those of everything.
 
     Stars have one width, galaxies and blends many, all larger: of the places where values are dense (a
-    quarter of what they are anywhere, each value being a Gaussian of its error) the narrowest is that of the
-    stars.
+    quarter of what they are anywhere, each value having the weight of its error, and several together) the
+    narrowest is that of the stars.
     """
     apart = (value[:, None] - value[None, :]) / error[None, :]
-    density = (np.exp(-0.5 * apart**2) / error[None, :]).sum(axis=1)
+    alike = np.exp(-0.5 * apart**2)
+    density, count = (alike / error[None, :] ** 2).sum(axis=1), alike.sum(axis=1)
     order = np.argsort(value)
-    value, density = value[order], density[order]
-    first = int(np.argmax(density >= _DENSE * density.max()))
+    value, density, count = value[order], density[order], count[order]
+    several = count >= min(_SEVERAL, 0.5 * count.max())
+    first = int(np.argmax(several & (density >= _DENSE * density[several].max())))
     # Up from there to the top of this clump: no value within an error of it is denser.
     while True:
         near = np.flatnonzero(np.abs(value - value[first]) <= error[order][first])
