@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skytrawl.catalogs.images.current import open_frames, point, pointed
-from skytrawl.catalogs.ledger import Failures, Ledger, partition_keys
-from skytrawl.errors import ArchiveMismatchError, ParametersChangedError
+from skytrawl.catalogs.images.folders import read_group
+from skytrawl.catalogs.ledger import Failures, Ledger
+from skytrawl.errors import ArchiveMismatchError, CorruptShardError, ParametersChangedError
 from skytrawl.lock import only_driver
 from skytrawl.params import fingerprint
 from skytrawl.products import LEFTOVER_SECONDS, Product, changes
@@ -16,7 +20,7 @@ from skytrawl.sinks import RowSink, Sink
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
     from skytrawl.catalogs.storage import Storage
-    from skytrawl.frames.job import FrameJob
+    from skytrawl.frames.job import FrameJob, Unit
 
 
 class FrameRun:
@@ -27,12 +31,40 @@ class FrameRun:
         self.failures = Failures(storage, "failures")
 
 
+class FrameSink(RowSink):
+    """Asks the frames as well: what the ledger knows may have been made anew of other contents since."""
+
+    def __init__(
+        self, run: FrameRun, units: Sequence[Unit], partitions: np.ndarray, store: FrameStore
+    ) -> None:
+        super().__init__(run, partitions)
+        self.units = units
+        self.store = store
+
+    def done(self) -> np.ndarray:
+        """Units of which the frame is there, made of what they are made of now."""
+        return np.array([known and self._there(n) for n, known in enumerate(super().done())], bool)
+
+    def finished_meanwhile(self, partitions: Iterable[int]) -> list[int]:
+        """Those of them that were recorded before their task was lost."""
+        return [n for n in super().finished_meanwhile(partitions) if self._there(n)]
+
+    def _there(self, number: int) -> bool:
+        unit = self.units[number]
+        try:
+            record = read_group(self.store.folder(unit.id), unit.id)
+        except CorruptShardError:
+            return False
+        return bool(record["attrs"].get("made_from") == unit.content)
+
+
 class FrameProduct(Product):
     """A store of frames."""
 
     job: FrameJob
     run: FrameRun
     store: FrameStore
+    sink: FrameSink
 
     @property
     def home(self) -> Path:
@@ -78,14 +110,13 @@ class FrameProduct(Product):
         point(self.out, self.fingerprint, identity)
         self.storage = self.store.storage
         self.run = FrameRun(self.storage)
-        return RowSink(self.run, self.archive.version.partitions)
+        self.sink = FrameSink(self.run, self.archive.units, self.archive.version.partitions, self.store)
+        return self.sink
 
     def finish(self, done: int, continued: bool) -> None:
-        """Publish the table of the frames that the ledger knows, then let the job make what it sums up."""
-        partitions = self.archive.version.partitions
-        known = self.run.ledger.keys()
-        keys = partition_keys(partitions)
-        ids = [unit.id for unit, key in zip(self.archive.units, keys, strict=True) if key in known]
+        """Publish the table of the frames that are done, then let the job make what it sums up."""
+        done_now = self.sink.done()
+        ids = [unit.id for unit, there in zip(self.archive.units, done_now, strict=True) if there]
         self.store.amend(source=str(self.archive.path), source_version=self.archive.version.number)
         self.store.publish(ids)
         out = open_frames(self.out)

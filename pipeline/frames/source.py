@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import xxhash
 
 from skytrawl.catalogs.versions import PARTITION, Version
-from skytrawl.errors import ArchiveMismatchError
+from skytrawl.errors import ArchiveError, ArchiveMismatchError
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
@@ -81,5 +82,10 @@ def prepare(job: FrameJob, parameters: Any, store: FrameStore) -> tuple[Prepared
     """What the job pins on the driver, with its units in the payload for the workers."""
     prepared = job.prepare(parameters, store)
     units = sorted(job.units(parameters, prepared, store), key=lambda unit: unit.id)
+    for one, other in pairwise(units):
+        if one.id == other.id:
+            raise ArchiveError(
+                f"{job.name}: {one.inputs[0]} and {other.inputs[0]} both make a frame {one.id}"
+            )
     prepared.payload["units"] = units
     return prepared, FrameSource(store, units)

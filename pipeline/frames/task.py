@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from skytrawl.catalogs.ledger import Ledger
 from skytrawl.catalogs.storage import Storage
-from skytrawl.errors import ImageError
+from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.source import unit_table
 from skytrawl.job import load_job
 from skytrawl.task import Report, Spec, check_fit, load_artefact, record, totals, trouble
@@ -57,10 +57,11 @@ def make(
     try:
         frame = job.make(store, unit, spec.parameters, prepared, spec.backend)
         frame.row = {**kept, "verdict": "good", "reason": "", **frame.row}
-    except ImageError as error:
+    except (ImageError, ParameterError) as error:
         frame = Frame(unit.id, {}, {}, {**kept, "verdict": "refused", "reason": str(error)})
     if frame.id != unit.id:
         raise ValueError(f"job {job.name} made frame {frame.id} for unit {unit.id}")
+    frame.attrs = {**frame.attrs, "made_from": unit.content}
     steps = job.quantise(spec.parameters) if job.quantise is not None else None
     return out.write(frame, quantise=steps)
 

@@ -89,7 +89,8 @@ def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], fl
         math.sqrt(left**2 + error**2 + match.shift_scatter**2)
         for left, error in ((match.dx, match.dx_error), (match.dy, match.dy_error))
     )
-    psf = 2.0 * np.array([science.row.get("psf_error") or 0.0, aligned.measured.psf_error])
+    known = (float(science.row.get("psf_error") or 0.0), aligned.measured.psf_error)
+    psf = 2.0 * np.array([error if math.isfinite(error) else 0.0 for error in known])
     relative = math.sqrt((match.scale_error / match.scale) ** 2 + float(np.square(psf).sum()))
     return (shift[0], shift[1]), relative
 

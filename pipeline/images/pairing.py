@@ -142,7 +142,7 @@ def pairs(exposures: FrameStore, references: FrameStore, window: float) -> list[
             shared = len(cells & covers[other])
             gap = np.abs(days[other] - table["mjd"][row]).min(initial=np.inf)
             # The middle of an exposure itself lies 0 days from it, so that its own reference never passes.
-            if not shared or gap <= window:
+            if not shared or not gap > window:
                 continue
             depth = float(others["depth"][other])
             better = (round(shared / max(len(cells), 1), 2), depth if np.isfinite(depth) else -np.inf)

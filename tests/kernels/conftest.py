@@ -23,6 +23,23 @@ HERE = Path(__file__).parent
 # on small cases, and on fewer examples.
 needs_jit = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes too long without the JIT")
 
+# Whole images: without the JIT, tests/kernels/test_small_images.py goes through the same kernels.
+_WHOLE_IMAGES = {
+    "test_detect_arrays.py",
+    "test_measure.py",
+    "test_measure_pairs.py",
+    "test_resample.py",
+    "test_resample_coadd.py",
+    "test_zogy_tiles.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave whole images out where there is no JIT."""
+    for item in items:
+        if item.path.name in _WHOLE_IMAGES and item.path.parent == HERE:
+            item.add_marker(needs_jit)
+
 
 def examples(count: int) -> int:
     """Number of examples of a hypothesis test, a tenth without the JIT."""
