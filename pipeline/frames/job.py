@@ -62,8 +62,9 @@ class FrameJob(BaseJob):
     units : (parameters, prepared, store) -> list of Unit
         The work, in the order of the ids.
     make : (store, unit, parameters, prepared, backend) -> Frame
-        One frame of the results. An ImageError, or a ParameterError of a kernel that the image does not suit, becomes a frame without arrays whose row says "refused" and
-        why; any other error counts as a failure that is tried again.
+        One frame of the results. An ImageError, or the ParameterError of a kernel that the image does not
+        suit, becomes a frame without arrays whose row says "refused" and why; any other error counts as a
+        failure that is tried again.
     memory : (pixels, parameters, prepared) -> int
         Bytes of a unit of so many pixels.
     quantise : (parameters) -> dict of str to float, optional
