@@ -3,7 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from skytrawl.errors import ImageError
 from skytrawl.kernels.measure.background import background
+from skytrawl.kernels.measure.stars import first_width
+
+_CONTRAST, _SHARP = 5.0, 2.6
 
 
 def cosmic_rays(
@@ -14,7 +18,8 @@ def cosmic_rays(
     gain: float | None = None,
     read_noise: float | None = None,
     sigma: float = 4.5,
-    contrast: float = 5.0,
+    contrast: float | None = None,
+    fwhm: float | None = None,
 ) -> NDArray[np.bool_]:
     """Pixels hit by cosmic rays: edges too sharp for the PSF (L.A.Cosmic, van Dokkum 2001; astroscrappy).
 
@@ -31,9 +36,11 @@ def cosmic_rays(
         With the gain: the noise is at least this.
     sigma : float
         Noise levels that an edge must exceed.
-    contrast : float
-        How much sharper than the finest structure of a star an edge must be. Raise it where the centres of
-        stars are flagged (FWHM below 2 pixels).
+    contrast : float, optional
+        How much sharper than the finest structure of a star an edge must be. Default 5, more for stars
+        narrower than 2.6 pixels, whose centres are as sharp.
+    fwhm : float, pixels, optional
+        Of the stars; by default what the commonest width of bright peaks tells.
 
     Returns
     -------
@@ -58,6 +65,8 @@ def cosmic_rays(
             variance += np.maximum(above, 0) / np.float32(gain)
             if read_noise is not None:
                 np.maximum(variance, np.float32((read_noise / gain) ** 2), out=variance)
+    if contrast is None:
+        contrast = _CONTRAST * max(1.0, _SHARP / (fwhm or _width(above, variance))) ** 3
     noise = np.where(unusable | ~(variance > 0), np.float32(np.median(variance)), variance)
     found, _ = astroscrappy.detect_cosmics(
         above,
@@ -69,3 +78,11 @@ def cosmic_rays(
         cleantype="meanmask",
     )
     return np.asarray(found, np.bool_) & ~unusable
+
+
+def _width(above: NDArray[np.float32], variance: NDArray[np.float32]) -> float:
+    """FWHM of the stars; infinite where none stands out, and none need be spared."""
+    try:
+        return first_width(above, np.maximum(variance, np.float32(1e-30)))
+    except ImageError:
+        return np.inf

@@ -38,18 +38,18 @@ def match(
     ImageError
         If fewer than `least_stars` stars are common to both.
     """
-    pairs = [_good(stars, least_snr) for stars in (science, reference)]
-    a, b = _pairs(science, reference, *pairs, radius, (0.0, 0.0))
+    first, second = (_good(stars, least_snr) for stars in (science, reference))
+    a, b = _pairs(science, reference, first, second, radius, (0.0, 0.0))
     if len(a) >= least_stars:
         shift = (
             float(np.median(reference.x[b] - science.x[a])),
             float(np.median(reference.y[b] - science.y[a])),
         )
-        a, b = _pairs(science, reference, *pairs, max(0.3 * radius, 1.0), shift)
+        a, b = _pairs(science, reference, first, second, max(0.3 * radius, 1.0), shift)
     if len(a) < least_stars:
         raise ImageError(
-            f"{len(a)} stars are common to the science image and its reference ({len(pairs[0])} and "
-            f"{len(pairs[1])} usable ones): scale and shift need {least_stars}"
+            f"{len(a)} stars are common to the science image and its reference ({len(first)} and "
+            f"{len(second)} usable ones): scale and shift need {least_stars}"
         )
     scale, scale_error, scale_scatter, use = _scale(
         science.flux[a], science.flux_error[a], reference.flux[b], reference.flux_error[b]

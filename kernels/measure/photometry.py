@@ -145,7 +145,8 @@ class Photometry:
         """Variance of sky and stars as the models tell it."""
         if self.slope == 0:
             return self.sky_variance
-        return self.sky_variance + np.float32(self.slope) * np.maximum(self.total, 0)
+        light = np.maximum(self.total, 0)
+        return np.asarray(self.sky_variance + np.float32(self.slope) * light, np.float32)
 
     def sweep(self, times: int = 1, *, move: bool = True) -> None:
         """Improve all stars `times` times."""

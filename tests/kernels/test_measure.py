@@ -180,8 +180,9 @@ def test_variable_stars_do_not_move_the_scale() -> None:
         match(stars, replace(stars, x=stars.x + 100))
 
 
-def test_cosmic_rays_are_found_and_stars_are_not() -> None:
-    image, _, _ = field(8, size=256, n=26)
+@pytest.mark.parametrize("fwhm", [1.8, 3.6])
+def test_cosmic_rays_are_found_and_stars_are_not(fwhm: float) -> None:
+    image, _, _ = field(8, size=256, n=26, fwhm=fwhm, most=2e4)
     rng = np.random.default_rng(8)
     assert cosmic_rays(image, gain=1.0).sum() < 20
     hit = np.zeros(image.shape, bool)
