@@ -35,7 +35,9 @@ NAMES: Final = {
 }
 
 # Pixels with any of these carry no flux that may be compared.
-UNUSABLE: Final = BAD | COSMIC_RAY | SATURATED | BLEED | STREAK | EDGE | CROSSTALK | SPIKE | NO_DATA | REFERENCE
+UNUSABLE: Final = (
+    BAD | COSMIC_RAY | SATURATED | BLEED | STREAK | EDGE | CROSSTALK | SPIKE | NO_DATA | REFERENCE
+)
 
 
 def names_of(bits: int) -> tuple[str, ...]:
