@@ -7,6 +7,7 @@ as blocks of columns, [..., n_blocks, ny, 2 * width], real and imaginary parts i
 vector code of floats), the last block filled up with zeros.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from skytrawl.kernels.difference.types import Difference, Filters, Prepared, Sid
 from skytrawl.kernels.jit import njit
 
 _COLUMNS = 64  # of a block, about: fits the cache with the blocks it is combined with
+_ROWS = 256  # transformed at a time
 F32 = np.float32
 LEAST, FROM2, SLOPE2 = F32(LEAST_VARIANCE), F32(OWN_FROM**2), F32(SLOPE_SIGMAS**2)
 RAMP = F32(1.0 / (OWN_FULL**2 - OWN_FROM**2))
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _mix(n, v, r, w, a, b, kn2, kr2, root, split, d, s, t):  # type: ignore[no-untyped-def]
     """Transforms of both images and variances to D, S (or S_N and S_R); the variance in place of `v`."""
     for y in range(n.shape[0]):
@@ -48,7 +50,7 @@ def _mix(n, v, r, w, a, b, kn2, kr2, root, split, d, s, t):  # type: ignore[no-u
             v_[i], v_[j] = var_r, var_i
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _finish(score, variance, extra, blank, noise, own_n, own_r, out):  # type: ignore[no-untyped-def]
     """S_corr from the score and its variance, which is kept above zero (see `zogy._null_variance`)."""
     least = blank * F32(1e-3)
@@ -70,7 +72,7 @@ def _finish(score, variance, extra, blank, noise, own_n, own_r, out):  # type: i
             o_[x] = s_[x] / np.sqrt(o_[x])
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _split(s_n, s_r, dx2, dy2, slope_x, slope_y, relative2, extra):  # type: ignore[no-untyped-def]
     """Score in place of `s_n`, mean in place of `s_r`; variance of the alignment (`zogy._alignment`)."""
     ny, nx = s_n.shape
@@ -118,7 +120,7 @@ def _blocked(plane: NDArray[Any], nx: int) -> NDArray[np.float32]:
     return out.view(np.float32)
 
 
-@njit()
+@njit(error_model="numpy")
 def _ratios(pn, pr, sn, sr, fn, fr, begin, a, b, root):  # type: ignore[no-untyped-def]
     """Filters of one block of columns from the spectra of the PSFs (see `filters._ratios`)."""
     zero_point = fn * fr / np.sqrt(sn**2 * fr**2 + sr**2 * fn**2)
@@ -181,24 +183,67 @@ def _float32(array: Any) -> NDArray[np.float32]:
     return np.asarray(array, dtype=np.float32)
 
 
+class _Memory(threading.local):
+    """Working memory of a thread, used again while tiles have one shape: fresh memory costs as much time."""
+
+    shape: tuple[int, ...] = ()
+    half: NDArray[np.complex64]
+    spare: NDArray[np.complex64]
+
+    def of(self, shape: tuple[int, int], width: int) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        """Four planes over half the frequencies, and five blocks of columns."""
+        if self.shape != shape:
+            self.half = np.empty((4, shape[0], shape[1] // 2 + 1), np.complex64)
+            self.spare = np.empty((5, shape[0] * width), np.complex64)
+            self.shape = shape
+        return self.half, self.spare
+
+
+_memory = _Memory()
+_NOTHING = np.empty((0, 0), np.float32)
+
+
 def _planes(
-    image: NDArray[np.float32], variance: NDArray[np.float32], blocks: list[NDArray[np.float32]], split: bool
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    blocks: list[NDArray[np.float32]],
+    split: bool,
+    numbers: tuple[Any, ...] | None,
 ) -> list[NDArray[np.float32]]:
-    """D, S (or S_N, S_R) and variance of one tile; `blocks` are those of the reference and of the filters."""
+    """D, S (or S_N, S_R), variance and S_corr of one tile.
+
+    `blocks` are those of the reference and of the filters. Without `numbers`, those of `_finish`, S_corr is
+    left empty.
+    """
     from scipy.fft import fft, ifft, irfft, rfft
 
-    first, second = rfft(image, axis=1, workers=1), rfft(variance, axis=1, workers=1)
-    out = [first, np.empty_like(first), *([np.empty_like(first)] if split else []), second]
-    parts = _parts(image.shape[1])
-    spare = np.empty((3, len(image) * parts[0].stop), np.complex64)
+    ny, nx = image.shape
+    parts = _parts(nx)
+    half, spare = _memory.of((ny, nx), parts[0].stop)
+    rows = [slice(begin, min(begin + _ROWS, ny)) for begin in range(0, ny, _ROWS)]
+    for row in rows:
+        half[0, row] = rfft(image[row], axis=1, workers=1)
+        half[1, row] = rfft(variance[row], axis=1, workers=1)
+    # Where D, S (S_N), S_R and the variance go.
+    out = [half[0], half[2], half[3], half[1]] if split else [half[0], half[2], half[1]]
     for k, part in enumerate(parts):
-        n, v = (fft(plane[:, part], axis=0, workers=1) for plane in (first, second))
-        d, s, t = (buffer[: n.size].reshape(n.shape) for buffer in spare)
+        shape = (ny, part.stop - part.start)
+        n, v, d, s, t = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in spare)
+        n[...], v[...] = half[0, :, part], half[1, :, part]
+        n, v = (fft(block, axis=0, overwrite_x=True, workers=1) for block in (n, v))
         here = [block[k] for block in blocks]
         _mix(*_floats(n, v), *here, split, *_floats(d, s, t))  # type: ignore[call-arg]
         for plane, block in zip(out, (d, s, t, v) if split else (d, s, v), strict=True):
             plane[:, part] = ifft(block, axis=0, overwrite_x=True, workers=1)
-    return [irfft(plane, n=image.shape[1], axis=1, overwrite_x=True, workers=1) for plane in out]
+    # In one piece, which the system gives faster; the last is for S_corr.
+    planes = list(np.empty((len(out) + 1, ny, nx), np.float32))
+    for row in rows:
+        for plane, hat in zip(planes, out, strict=False):
+            plane[row] = irfft(hat[row], n=nx, axis=1, workers=1)
+        if numbers is not None:
+            score, noise, scorr = (plane[row] for plane in planes[1:])
+            _finish(score, noise, _NOTHING, *numbers, scorr)  # type: ignore[call-arg]
+    return planes
 
 
 def _floats(*arrays: NDArray[np.complex64]) -> list[NDArray[np.float32]]:
@@ -229,26 +274,28 @@ def zogy(
     for index in np.ndindex(lead):
         image, variance = (at(_float32(p), index, 2) for p in (science.image, science.variance))
         blocks = [at(p, index, 3) for p in (ready.image, ready.variance, f.a, f.b, f.kn2, f.kr2, f.root)]
-        d, score, *mean, noise = _planes(image, variance, blocks, split)
-        extra, doubt = np.empty((0, 0), np.float32), None
-        for side, square in ((science, f.square_n), (ready.side, f.square_r)):
-            if side.doubt is not None:
-                doubt = np.zeros_like(d) if doubt is None else doubt
-                add_doubt(at(side.doubt, index, 2), at(square, index, 2), doubt)
+        numbers = tuple(F32(at(v, index, 0)) for v in (f.blank_variance, f.self_noise, f.self_n, f.self_r))
+        doubts = [
+            (s.doubt, k) for s, k in ((science, f.square_n), (ready.side, f.square_r)) if s.doubt is not None
+        ]
+        simple = not split and not doubts
+        d, score, *mean, noise, scorr = _planes(image, variance, blocks, split, numbers if simple else None)
+        doubt = np.zeros(shape if doubts else (0, 0), np.float32)
+        for plane, square in doubts:
+            add_doubt(at(plane, index, 2), at(square, index, 2), doubt)
+        extra = doubt
         if split:
             extra = np.empty_like(d)
-            numbers = (
+            errors = (
                 *(at(v, index, 0) ** 2 for v in (dx, dy)),
                 *at(f.slope, index, 1),
                 at(relative, index, 0) ** 2,
             )
-            _split(score, mean[0], *(F32(v) for v in numbers), extra)  # type: ignore[call-arg]
-        numbers = tuple(at(v, index, 0) for v in (f.blank_variance, f.self_noise, f.self_n, f.self_r))
-        scorr = np.empty_like(d)
-        if doubt is not None:
-            extra = extra + doubt if split else doubt
-        _finish(score, noise, extra, *(F32(v) for v in numbers), scorr)  # type: ignore[call-arg]
-        if doubt is not None:
+            _split(score, mean[0], *(F32(v) for v in errors), extra)  # type: ignore[call-arg]
+            extra = extra + doubt if doubts else extra
+        if not simple:
+            _finish(score, noise, extra, *numbers, scorr)  # type: ignore[call-arg]
+        if doubts:
             noise += doubt
         tiles.append([d, score, noise, scorr])
     d, score, noise, scorr = (

@@ -23,7 +23,7 @@ from skytrawl.kernels.jit import njit
 _SIDE = 2 * FILL_REACH + 1
 
 
-@njit()
+@njit(error_model="numpy")
 def _unknowns(bad, reach):  # type: ignore[no-untyped-def]
     """Bad pixels with a good one in their box, as rows and columns; the plane is periodic."""
     ny, nx = bad.shape
@@ -58,7 +58,7 @@ def _unknowns(bad, reach):  # type: ignore[no-untyped-def]
     return ys[:count].copy(), xs[:count].copy()
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _apply(plane, ys, xs, kernel, out):  # type: ignore[no-untyped-def]
     """Convolve a plane with the (symmetric) kernel at some pixels."""
     ny, nx = plane.shape
@@ -77,7 +77,7 @@ def _apply(plane, ys, xs, kernel, out):  # type: ignore[no-untyped-def]
         out[k] = total
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _solve(plane, ys, xs, kernel, steps):  # type: ignore[no-untyped-def]
     """Conjugate gradients for the unknown pixels of a plane that is 0 there; they are filled in place."""
     n = len(ys)
@@ -106,7 +106,7 @@ def _solve(plane, ys, xs, kernel, steps):  # type: ignore[no-untyped-def]
         plane[ys[k], xs[k]] = x[k]
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def spread(ys, xs, values, weight, out):  # type: ignore[no-untyped-def]
     """Add a stamp about each of some pixels, times the value of the pixel."""
     ny, nx = out.shape
@@ -136,7 +136,7 @@ def lost(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> NDArray[np.bool
     return bad | (share > np.float32(MOST_LOST))
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, error_model="numpy")
 def _fitted(known, good, y, x, profile):  # type: ignore[no-untyped-def]
     """Sums of P I and of P^2 over the good pixels about one; `known` is the image, 0 where bad."""
     ny, nx = known.shape
@@ -157,7 +157,7 @@ def _fitted(known, good, y, x, profile):  # type: ignore[no-untyped-def]
     return products, squares
 
 
-@njit()
+@njit(error_model="numpy")
 def _doubt(image, known, good, ys, xs, profile, sky2, variance, doubt):  # type: ignore[no-untyped-def]
     """Variance of filled pixels, and what is beyond it, see `fill.doubt`."""
     ny, nx = image.shape
@@ -180,7 +180,7 @@ def _doubt(image, known, good, ys, xs, profile, sky2, variance, doubt):  # type:
         doubt[ys[k], xs[k]] = beyond
 
 
-@njit()
+@njit(error_model="numpy")
 def _present(plane):  # type: ignore[no-untyped-def]
     """Where a plane is not 0, as rows and columns, and what it is there."""
     ys, xs = np.empty(plane.size, np.int32), np.empty(plane.size, np.int32)

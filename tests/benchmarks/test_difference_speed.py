@@ -120,9 +120,9 @@ def test_thirty_times_as_fast_as_hotpants(pair, ours, tmp_path):
     command = [str(tmp_path / c) if c.endswith(".fits") else c for c in command]
     command += ["-il", "-1000", "-tl", "-1000", "-n", "t", "-v", "0", "-oni", str(tmp_path / "noise.fits")]
     mine, theirs = [], []
-    for _ in range(3):
+    for _ in range(5):
         theirs.append(child(command))
-        mine.append(statistics.median(processor(ours) for _ in range(3)))
+        mine.append(statistics.median(processor(ours) for _ in range(ROUNDS)))
     assert np.isfinite(fits.getdata(tmp_path / "out.fits")).all()
     ratio = statistics.median(t / m for t, m in zip(theirs, mine, strict=True))
     print(
@@ -169,9 +169,9 @@ def test_thirty_times_as_fast_as_the_core_of_pyzogy(pair, ours):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mine, theirs = [], []
-        for _ in range(3):
+        for _ in range(5):
             theirs.append(processor(core))
-            mine.append(statistics.median(processor(ours) for _ in range(3)))
+            mine.append(statistics.median(processor(ours) for _ in range(ROUNDS)))
         d, scorr = core()
     found = ours()
     print(f"\nS_corr of PyZOGY: std {np.real(scorr).std():.3f}, ours {found.scorr.std():.3f}")
