@@ -26,6 +26,7 @@ from skytrawl.kernels.difference.constants import (
 )
 from skytrawl.kernels.difference.filters import middle, spectrum, wide
 from skytrawl.kernels.difference.types import Array, Side
+from skytrawl.kernels.namespace import namespace
 
 
 def stencil(psf: Array, *, xp: Any) -> Array:
@@ -162,7 +163,7 @@ def fill(side: Side, *, xp: Any = None) -> Side:
         return side
     if xp is None and cpu.takes(side):
         return cpu_fill.fill(side)
-    xp = side.image.__array_namespace__() if xp is None else xp
+    xp = namespace(side.image, xp)
     image = filled(side.image, side.bad, stencil(side.psf, xp=xp), xp=xp)
     sky2 = wide(xp, side.sigma, image) ** 2
     doubtful = xp.where(

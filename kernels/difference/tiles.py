@@ -12,8 +12,9 @@ from typing import Any
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.difference.fill import fill
 from skytrawl.kernels.difference.types import Array, Difference, Prepared, Side
-from skytrawl.kernels.difference.zogy import namespace, prepare, zogy
+from skytrawl.kernels.difference.zogy import prepare, zogy
 from skytrawl.kernels.flags import UNUSABLE
+from skytrawl.kernels.namespace import namespace
 from skytrawl.kernels.psf import PsfModel
 from skytrawl.kernels.resample.types import HasPlanes
 

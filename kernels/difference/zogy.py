@@ -12,11 +12,7 @@ from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_
 from skytrawl.kernels.difference.fill import doubtful_variance, lost
 from skytrawl.kernels.difference.filters import wide
 from skytrawl.kernels.difference.types import Array, Difference, Filters, Prepared, Side
-
-
-def namespace(array: Array, xp: Any) -> Any:
-    """The array library: as given, or that of the array."""
-    return array.__array_namespace__() if xp is None else xp
+from skytrawl.kernels.namespace import namespace
 
 
 def prepare(side: Side, *, xp: Any = None) -> Prepared:
