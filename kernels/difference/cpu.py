@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytrawl.kernels.difference import cpu_fft
 from skytrawl.kernels.difference import filters as plain
 from skytrawl.kernels.difference.constants import LEAST_VARIANCE, OWN_FROM, OWN_FULL, SLOPE_SIGMAS
 from skytrawl.kernels.difference.cpu_fill import add_doubt, lost
@@ -215,31 +216,29 @@ def _planes(
     `blocks` are those of the reference and of the filters. Without `numbers`, those of `_finish`, S_corr is
     left empty.
     """
-    from scipy.fft import fft, ifft, irfft, rfft
-
     ny, nx = image.shape
     parts = _parts(nx)
     half, spare = _memory.of((ny, nx), parts[0].stop)
     rows = [slice(begin, min(begin + _ROWS, ny)) for begin in range(0, ny, _ROWS)]
     for row in rows:
-        half[0, row] = rfft(image[row], axis=1, workers=1)
-        half[1, row] = rfft(variance[row], axis=1, workers=1)
+        cpu_fft.rows(image[row], half[0, row])
+        cpu_fft.rows(variance[row], half[1, row])
     # Where D, S (S_N), S_R and the variance go.
     out = [half[0], half[2], half[3], half[1]] if split else [half[0], half[2], half[1]]
     for k, part in enumerate(parts):
         shape = (ny, part.stop - part.start)
         n, v, d, s, t = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in spare)
-        n[...], v[...] = half[0, :, part], half[1, :, part]
-        n, v = (fft(block, axis=0, overwrite_x=True, workers=1) for block in (n, v))
+        cpu_fft.columns(half[0, :, part], n, True)
+        cpu_fft.columns(half[1, :, part], v, True)
         here = [block[k] for block in blocks]
         _mix(*_floats(n, v), *here, split, *_floats(d, s, t))  # type: ignore[call-arg]
         for plane, block in zip(out, (d, s, t, v) if split else (d, s, v), strict=True):
-            plane[:, part] = ifft(block, axis=0, overwrite_x=True, workers=1)
+            cpu_fft.columns(block, plane[:, part], False)
     # In one piece, which the system gives faster; the last is for S_corr.
     planes = list(np.empty((len(out) + 1, ny, nx), np.float32))
     for row in rows:
         for plane, hat in zip(planes, out, strict=False):
-            plane[row] = irfft(hat[row], n=nx, axis=1, workers=1)
+            cpu_fft.rows_back(hat[row], plane[row])
         if numbers is not None:
             score, noise, scorr = (plane[row] for plane in planes[1:])
             _finish(score, noise, _NOTHING, *numbers, scorr)  # type: ignore[call-arg]
