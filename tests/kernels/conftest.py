@@ -26,6 +26,7 @@ needs_jit = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes too long 
 # Whole images: without the JIT, tests/kernels/test_small_images.py goes through the same kernels.
 _WHOLE_IMAGES = {
     "test_detect_arrays.py",
+    "test_detect_link.py",
     "test_measure.py",
     "test_measure_pairs.py",
     "test_resample.py",

@@ -9,6 +9,7 @@ import pytest
 from skytrawl.kernels import flags
 from skytrawl.kernels.detect import detect
 from skytrawl.kernels.detect.forced import forced
+from skytrawl.kernels.detect.link import link
 from skytrawl.kernels.difference import subtract
 from skytrawl.kernels.measure import match, measure
 from skytrawl.kernels.psf import PsfModel
@@ -86,6 +87,17 @@ def test_detection_and_forced_photometry_equal_the_array_api() -> None:
     at = forced(*arguments[1:], np.array([11.3, 0.2, 50.0]), np.array([9.8, 39.0, 3.0]))
     assert at["flags"][2] & flags.NO_DATA
     assert np.isfinite(at["flux"][:1]).all()
+
+
+def test_links_of_a_few_candidates() -> None:
+    arcsec = 1 / 3600
+    ra = np.array([10.0, 10.0 + 0.3 * arcsec, 10.0 - 0.2 * arcsec, 10.0 + 5 * arcsec, 359.99999, np.nan])
+    dec = np.array([0.0, 0.1 * arcsec, 0.0, 0.0, -5.0, 1.0])
+    found = link(ra, dec, np.array([1.0, 2.0, 3.0, 1.0, 1.0, 1.0]), 1.0)
+    assert found.object[0] == found.object[1] == found.object[2]
+    assert len({int(number) for number in found.object}) == 4
+    assert found.object[5] == -1
+    assert found.n[found.object[0]] == found.n_epochs[found.object[0]] == 3
 
 
 def test_subtraction_equals_the_array_api() -> None:
