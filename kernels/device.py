@@ -27,48 +27,6 @@ class Launcher(Protocol):
         """Launch a kernel of the source; the arguments are device arrays and NumPy scalars."""
 
 
-# Functions of the array API that take a device, and those that take `stable`.
-_CREATION = frozenset(
-    {"arange", "asarray", "empty", "empty_like", "eye", "full", "full_like", "linspace"}
-    | {"ones", "ones_like", "zeros", "zeros_like"}
-)
-_SORTS = frozenset({"argsort", "sort"})
-
-
-class DeviceNamespace:
-    """CuPy's functions under the signatures of the array API.
-
-    CuPy creates arrays on the current device and takes no ``device``; its sorts are stable and take no
-    ``stable``. All else is passed on as it is.
-
-    Parameters
-    ----------
-    library : module, CuPy
-    """
-
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._library, name)
-        unknown = "device" if name in _CREATION else "stable" if name in _SORTS else None
-        if unknown is None:
-            return function
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            options.pop(unknown, None)
-            return function(*arguments, **options)
-
-        return call
-
-
-def device_namespace() -> DeviceNamespace:  # pragma: no cover - needs a CUDA device
-    """The array namespace of the current CUDA device."""
-    import cupy
-
-    return DeviceNamespace(cupy)
-
-
 class CupyLauncher:  # pragma: no cover - needs a CUDA device; the tests marked gpu run it
     """The current CUDA device, through CuPy, with the kernels of one source.
 

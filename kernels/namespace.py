@@ -5,13 +5,18 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
-_CREATION = ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros")
+_CREATION = frozenset(
+    {"arange", "asarray", "empty", "empty_like", "eye", "full", "full_like", "linspace"}
+    | {"ones", "ones_like", "zeros", "zeros_like"}
+)
+_SORTS = frozenset({"argsort", "sort"})
 
 
 class _OnCurrentDevice:
     """A library whose functions that make arrays know no argument `device`, given one.
 
-    The device of a CuPy array is a context, within which arrays are made on it.
+    The device of a CuPy array is a context, within which arrays are made on it. CuPy's sorts are stable and
+    take no `stable`.
     """
 
     def __init__(self, library: Any) -> None:
@@ -19,6 +24,12 @@ class _OnCurrentDevice:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._library, name)
+        if name in _SORTS:
+
+            def ordered(*args: Any, stable: bool = True, **options: Any) -> Any:
+                return found(*args, **options)
+
+            return ordered
         if name not in _CREATION:
             return found
 
@@ -59,3 +70,10 @@ def namespace(array: Any, xp: Any = None) -> Any:
     elif xp is None:
         xp = sys.modules[type(array).__module__.partition(".")[0]]
     return _complete(xp)
+
+
+def device_namespace() -> Any:  # pragma: no cover - needs a CUDA device
+    """CuPy, the array library of the current CUDA device, under the signatures of the array API."""
+    import cupy
+
+    return namespace(None, cupy)

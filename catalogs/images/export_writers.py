@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ _CUTOUTS = "candidate, plane, y, x; NaN outside the image"
 _MASK = "bits of the pixels of the cutouts: candidate, y, x"
 
 
-class Writer:
+class Writer(ABC):
     """One format; a context manager that ends the files.
 
     Parameters
@@ -50,15 +51,15 @@ class Writer:
     def __exit__(self, *error: Any) -> None:
         self.stack.__exit__(*error)
 
+    @abstractmethod
     def frame(self, frame_id: str, planes: Sequence[str] | None) -> None:
         """A frame of an image with its planes."""
-        raise NotImplementedError
 
-    def candidates(self, frame_id: str, candidates: Candidates | None) -> None:
-        """Candidates of a frame; None leaves cutouts out."""
+    def candidates(self, frame_id: str, candidates: Candidates | None) -> None:  # noqa: B027
+        """Candidates of a frame, in formats with a file for each; None leaves cutouts out."""
 
-    def all_candidates(self, candidates: Candidates | None) -> None:
-        """Candidates of all frames."""
+    def all_candidates(self, candidates: Candidates | None) -> None:  # noqa: B027
+        """Candidates of all frames, in formats with one file for them."""
 
     def row(self, frame_id: str) -> Table:
         """The row of a frame in the table of frames."""

@@ -53,6 +53,12 @@ def _invert(matrix, out):  # type: ignore[no-untyped-def]
 
 
 @njit()
+def _error(variance):  # type: ignore[no-untyped-def]
+    """Square root of a variance; NaN where rounding has made one of a degenerate lens negative."""
+    return math.sqrt(variance) if variance >= 0.0 else math.nan
+
+
+@njit()
 def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance, out_sets):  # type: ignore[no-untyped-def]
     """Fluxes of each data set and all errors.
 
@@ -126,7 +132,7 @@ def fluxes(time, flux, weight, rows, lens, matrix, mean, unit, total, covariance
                 for m in range(3):
                     source_var += source[k] * source[m] * covariance[k, m]
                     blend_var += blend[k] * blend[m] * covariance[k, m]
-        out_sets[d, 2], out_sets[d, 3] = math.sqrt(source_var) * unit[d], math.sqrt(blend_var) * unit[d]
+        out_sets[d, 2], out_sets[d, 3] = _error(source_var) * unit[d], _error(blend_var) * unit[d]
     covariance[1, :] *= tE
     covariance[:, 1] *= tE
     return chi2

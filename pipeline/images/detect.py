@@ -167,7 +167,7 @@ def _backend(backend: str, planes: dict[str, np.ndarray]) -> tuple[Any, dict[str
     """Array namespace and planes on its device; NumPy's own are worked on by Numba."""
     if backend != "cuda":
         return None, planes
-    from skytrawl.kernels.device import device_namespace
+    from skytrawl.kernels.namespace import device_namespace
 
     xp = device_namespace()
     return xp, {name: xp.asarray(values) for name, values in planes.items()}

@@ -109,7 +109,7 @@ def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: 
     sigmas = [science.sky_sigma, aligned.measured.background.sigma]
     xp = None
     if backend == "cuda":
-        from skytrawl.kernels.device import device_namespace
+        from skytrawl.kernels.namespace import device_namespace
 
         xp = device_namespace()
         planes = [Planes(*(xp.asarray(plane) for plane in three)) for three in planes]
