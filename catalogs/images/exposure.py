@@ -22,7 +22,7 @@ from skytrawl.catalogs.images.headers import HeaderMap, load_header_map
 from skytrawl.catalogs.images.wcs import require_sky, wcs_of
 from skytrawl.catalogs.sidecars import separation
 from skytrawl.errors import ImageError, IngestError, ParameterError, SkytrawlError
-from skytrawl.kernels import flags
+from skytrawl.kernels import flags, versions
 
 # Grows when the same file would give other values than before.
 READER = 1
@@ -73,7 +73,8 @@ class Fault:
 
 def fingerprint_of(found: HeaderMap, options: ReadOptions) -> str:
     """16 hex digits of everything but the file that decides what a frame holds."""
-    text = json.dumps([READER, asdict(found), asdict(options)], sort_keys=True, default=str)
+    version = [READER, versions.MEASURE] if options.measure else READER
+    text = json.dumps([version, asdict(found), asdict(options)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -9,10 +9,7 @@ from typing import Any
 from skytrawl.errors import ParameterError
 from skytrawl.kernels.detect.types import COLUMNS, Detection, as_plane, check_planes
 
-__all__ = ["COLUMNS", "KERNEL_VERSION", "Detection", "detect"]
-
-# Enters the fingerprint of every run: raise it when a kernel gives other numbers.
-KERNEL_VERSION = "1"
+__all__ = ["COLUMNS", "Detection", "detect"]
 
 
 def detect(

@@ -12,7 +12,7 @@ from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.difference import KEPT
 from skytrawl.job import Prepared
-from skytrawl.kernels.detect import KERNEL_VERSION
+from skytrawl.kernels import versions
 from skytrawl.params import option
 
 if TYPE_CHECKING:
@@ -203,5 +203,5 @@ JOB = FrameJob(
     planes=0,
     keeps=KEPT,
     backends=("cpu", "cuda"),
-    kernel_version=KERNEL_VERSION,
+    kernel_version=versions.DETECT,
 )

@@ -11,6 +11,7 @@ from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.pairing import pairs
 from skytrawl.job import Prepared
+from skytrawl.kernels import versions
 from skytrawl.params import option
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ JOB = FrameJob(
     prepare=prepare,
     quantise=quantise,
     planes=5,
+    kernel_version=f"{versions.DIFFERENCE}.{versions.RESAMPLE}.{versions.MEASURE}",
     keeps=KEPT,
     backends=("cpu", "cuda"),
 )

@@ -16,7 +16,7 @@ from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.detect import units
 from skytrawl.images.difference import KEPT
 from skytrawl.job import Prepared
-from skytrawl.kernels.detect import KERNEL_VERSION
+from skytrawl.kernels import versions
 from skytrawl.params import option
 
 if TYPE_CHECKING:
@@ -164,6 +164,6 @@ JOB = FrameJob(
     prepare=prepare,
     close=close,
     planes=0,
-    kernel_version=KERNEL_VERSION,
+    kernel_version=versions.DETECT,
     keeps=KEPT,
 )

@@ -12,6 +12,7 @@ from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.pairing import content
 from skytrawl.job import Prepared
+from skytrawl.kernels import versions
 from skytrawl.params import content_fingerprint, option
 
 if TYPE_CHECKING:
@@ -267,4 +268,5 @@ JOB = FrameJob(
     prepare=prepare,
     close=close,
     planes=3,
+    kernel_version=versions.RENDER,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 # Filters that no survey description names: effective wavelengths of LSST [nm], by their first letter.
 _WAVELENGTHS = {"u": 370.9, "g": 476.7, "r": 619.4, "i": 753.9, "z": 866.8, "y": 973.9}
 _BATCH = 4_000_000  # rows of a table that is given to the ingest at once
+_DELIVERED = "light_curves.json"  # in a run: what of it stands in which archive
 
 
 def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any], photometry: str) -> None:
     """Make an archive of the forced photometry of a run, or append what it does not hold.
 
     Values are nJy (AB zero point 31.4), times the middle of the exposures in MJD UTC at the observatory.
-    Fluxes on unusable pixels are left out; those of undetected sources are not.
+    Fluxes on unusable pixels are left out; those of undetected sources are not. The run remembers what it
+    has delivered: exposures that came since are appended, and none is delivered twice.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any],
     ImageError
         If no position has a usable flux.
     ArchiveMismatchError
-        If the archive holds light curves of another kind.
+        If the archive holds light curves of another kind, or fluxes that this run does not have.
     """
     from skytrawl.catalogs.archive import Archive
     from skytrawl.catalogs.storage import Storage
@@ -49,44 +52,105 @@ def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any],
     from skytrawl.intake.driver import append, ingest
 
     kind = "total" if photometry == "total" else "forced difference"
-    tables = list(_tables(store, positions, photometry))
-    if not tables:
-        raise ImageError(f"no position has a usable flux in {store.path}: nothing to make light curves of")
-    roles = {name: name for name in ("object", "time", "value", "error", "band", "ra", "dec", "quality")}
+    frames = _contents(store)
     # A first ingest that was killed has published nothing: it is begun anew.
-    if list_versions(Storage(path)):
-        held = Archive.open(path).attrs["light_curves"]
+    if not list_versions(Storage(path)):
+        tables = list(_tables(store, frames, positions, photometry))
+        if not tables:
+            raise ImageError(
+                f"no position has a usable flux in {store.path}: nothing to make light curves of"
+            )
+        _note(store, path, frames, "")
+        roles = {name: name for name in ("object", "time", "value", "error", "band", "ra", "dec", "quality")}
+        ingest(
+            tables,
+            path,
+            survey=_survey(store),
+            columns=roles,
+            quantity="flux",
+            photometry=kind,
+            units="nJy",
+            zero_point=AB_NANOJANSKY,
+            time_format="mjd",
+            time_scale="utc",
+            reference_position="topocenter",
+            exposure_point="middle",
+            restart=True,
+        )
+    else:
+        archive = Archive.open(path)
+        held = archive.attrs["light_curves"]
         if (held["photometry"], held["units"]) != (kind, "nJy"):
             raise ArchiveMismatchError(
                 f"{path} holds {held['photometry']} photometry in {held['units']}, not {kind} in nJy: choose "
                 "another path for the light curves"
             )
-        append(tables, path)
-        return
-    ingest(
-        tables,
-        path,
-        survey=_survey(store),
-        columns=roles,
-        quantity="flux",
-        photometry=kind,
-        units="nJy",
-        zero_point=AB_NANOJANSKY,
-        time_format="mjd",
-        time_scale="utc",
-        reference_position="topocenter",
-        exposure_point="middle",
-        restart=True,
+        new = _not_delivered(store, path, frames, archive.fingerprint)
+        tables = list(_tables(store, new, positions, photometry))
+        if tables:
+            _note(store, path, frames, "")
+            append(tables, path)
+    _note(store, path, frames, Archive.open(path).fingerprint)
+
+
+def _contents(store: FrameStore) -> dict[str, str]:
+    """Hash of the fluxes of each frame that has some."""
+    table = store.table
+    return {
+        name.decode(): content.decode()
+        for name, content, verdict in zip(table["id"], table["content"], table["verdict"], strict=True)
+        if verdict != b"refused"
+    }
+
+
+def _note(store: FrameStore, path: Path, frames: dict[str, str], archive: str) -> None:
+    """Remember which frames an archive holds; without its fingerprint, those it is about to hold."""
+    noted = _noted(store)
+    noted[str(path.absolute())] = {"archive": archive, "frames": frames}
+    store.storage.replace(_DELIVERED, json.dumps(noted, indent=1).encode())
+
+
+def _noted(store: FrameStore) -> dict[str, Any]:
+    try:
+        noted: dict[str, Any] = json.loads(store.storage.read(_DELIVERED))
+    except FileNotFoundError:
+        return {}
+    return noted
+
+
+def _not_delivered(store: FrameStore, path: Path, frames: dict[str, str], archive: str) -> list[str]:
+    """Frames that an archive does not hold for certain.
+
+    Raises
+    ------
+    ArchiveMismatchError
+        If it holds fluxes of other positions, references or exposures: appended to those, the ones of this
+        run would give an object two fluxes at one time.
+    """
+    noted = _noted(store).get(str(path.absolute()))
+    remedy = (
+        "Appending would give objects two fluxes at one time. Choose another path for the light curves "
+        "(light_curves, --light-curves), or remove that archive to have it made anew"
     )
+    if noted is None or noted["archive"] not in ("", archive):
+        raise ArchiveMismatchError(f"{path} holds light curves that {store.path} has not written. {remedy}")
+    other = [name for name, content in noted["frames"].items() if frames.get(name) != content]
+    if other:
+        raise ArchiveMismatchError(
+            f"{path} holds fluxes of {len(other)} images that have been measured anew since, such as "
+            f"{other[0]}. {remedy}"
+        )
+    # Whether a delivery that was cut short is there is not known; rows that are, are not taken twice.
+    return [name for name in frames if noted["archive"] == "" or name not in noted["frames"]]
 
 
-def _tables(store: FrameStore, positions: dict[str, Any], photometry: str) -> Iterator[dict[str, np.ndarray]]:
+def _tables(
+    store: FrameStore, names: Iterable[str], positions: dict[str, Any], photometry: str
+) -> Iterator[dict[str, np.ndarray]]:
     parts: list[dict[str, np.ndarray]] = []
     rows = 0
-    for frame_id in store.ids:
-        if store.record(frame_id)["row"]["verdict"] == "refused":
-            continue
-        frame = store.read(frame_id)
+    for name in names:
+        frame = store.read(name)
         found = frame.arrays
         use = np.flatnonzero(found["usable"])
         number = found["position"][use]

@@ -13,6 +13,7 @@ from skytrawl.errors import ImageError, ParameterError
 from skytrawl.frames.job import FrameJob, Unit
 from skytrawl.images.pairing import Group, content, groups
 from skytrawl.job import Prepared
+from skytrawl.kernels import versions
 from skytrawl.params import option
 
 if TYPE_CHECKING:
@@ -236,5 +237,6 @@ JOB = FrameJob(
     make=make,
     memory=memory,
     planes=3,
+    kernel_version=f"{versions.RESAMPLE}.{versions.MEASURE}",
     keeps=("field", "band", "survey", "zero_point", "njy_per_unit", "healpix"),
 )

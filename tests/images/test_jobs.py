@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from skytrawl.catalogs.archive import Archive
 from skytrawl.catalogs.images.candidates import read_catalogue
 from skytrawl.catalogs.images.current import open_frames
+from skytrawl.catalogs.images.positions import read_positions
 from skytrawl.catalogs.images.store import FrameStore
 from skytrawl.catalogs.simulate_images import read_truth, simulate_exposures
 from skytrawl.catalogs.simulate_images.surveys import MODELS
@@ -31,6 +32,7 @@ from skytrawl.images.completeness import (
     read_truths,
 )
 from skytrawl.images.ingest import ingest_images
+from skytrawl.images.light_curves import write_light_curves
 from skytrawl.runner import RunSummary, run
 
 GOOD = 6  # exposures of one field, the second half with injected sources
@@ -330,6 +332,47 @@ def test_jobs_over_light_curves_take_them(survey: Survey, tmp_path: Path) -> Non
     scores = open_results(tmp_path / "scores")["dmdt-score"].to_dataset()["score"].values
     assert np.isfinite(scores).mean() > 0.8
     assert "scan" in open_results(tmp_path / "scan")
+
+
+def test_no_flux_is_delivered_twice(survey: Survey, tmp_path: Path) -> None:
+    made = open_frames(survey.home / "forced difference")
+    frames = [made.read(name) for name in made.ids]
+    names, ra, dec = read_positions(survey.home / "places.csv")
+    positions = {"names": names, "ra": ra, "dec": dec}
+    path, store = tmp_path / "curves.zarr", FrameStore.create(tmp_path / "run", made.kind)
+
+    def deliver(run: Path = store.path) -> int:
+        write_light_curves(FrameStore.open(run), path, positions, "difference")
+        return int(Archive.open(path).version.partitions["n_observations"].sum())
+
+    counts = []
+    for some in (frames[: GOOD // 2 + 2], frames):
+        for frame in some:
+            store.write(frame)
+        store.publish()
+        counts.append(deliver())
+        assert deliver() == counts[-1]
+    usable = sum(int(f.arrays["usable"].sum()) for f in frames if f.row["verdict"] != "refused")
+    assert 0 < counts[0] < counts[1] == usable
+    # Killed after the archive was published and before the run took note of it.
+    note = store.storage.path("light_curves.json")
+    noted = json.loads(note.read_text())
+    noted[str(path)]["archive"] = ""
+    note.write_text(json.dumps(noted))
+    assert deliver() == usable
+    assert json.loads(note.read_text())[str(path)]["archive"] == Archive.open(path).fingerprint
+    # Another run, and the same with other fluxes.
+    with pytest.raises(ArchiveMismatchError, match="has not written"):
+        deliver(made.path)
+    last = next(f for f in reversed(frames) if f.row["verdict"] != "refused")
+    last.arrays["flux"] = last.arrays["flux"] + 1.0
+    store.write(last)
+    store.publish()
+    with pytest.raises(
+        ArchiveMismatchError, match=f"1 images that have been measured anew since, such as {last.id}"
+    ):
+        deliver()
+    assert int(Archive.open(path).version.partitions["n_observations"].sum()) == usable
 
 
 @pytest.mark.parametrize("mode", ["matching", "classic"])

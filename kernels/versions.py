@@ -1,0 +1,11 @@
+"""Versions of the kernels over images, part of the fingerprint of everything made with them.
+
+Raise one when its kernels give other numbers for the same input. They stand apart from the kernels, so that
+a job can name them without loading these.
+"""
+
+DETECT = "1"
+DIFFERENCE = "1"
+MEASURE = "1"
+RENDER = "1"
+RESAMPLE = "1"
