@@ -115,13 +115,16 @@ def render(coefficients, k, dx, dy, half, rows, slopes, out):  # type: ignore[no
 
 
 @njit(fastmath=True)
-def local(basis, terms, out):  # type: ignore[no-untyped-def]
-    """Coefficients at one place: the sum over the polynomial's terms."""
-    for j in range(out.shape[0]):
-        for i in range(out.shape[1]):
+def local(basis, terms, k, half, out):  # type: ignore[no-untyped-def]
+    """Coefficients at one place, as far out as `render` asks for: the sum over the polynomial's terms."""
+    side = out.shape[0]
+    reach = (half + 1) * k + 3
+    begin, end = max(0, side // 2 - reach), min(side, side // 2 + reach + 1)
+    for j in range(begin, end):
+        for i in range(begin, end):
             out[j, i] = basis[0, j, i] * terms[0]
         for t in range(1, len(terms)):
-            for i in range(out.shape[1]):
+            for i in range(begin, end):
                 out[j, i] += basis[t, j, i] * terms[t]
 
 
@@ -152,7 +155,7 @@ def sweep(  # type: ignore[no-untyped-def]
     ny, nx = rest.shape
     for s in range(len(x)):
         h = half[s]
-        local(basis, terms[s], coefficients)
+        local(basis, terms[s], k, h, coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, stamps)
         f = flux[s]
@@ -214,7 +217,7 @@ def model_image(image, basis, terms, k, x, y, flux, half, widest):  # type: igno
     rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
     stamps = np.empty((3, widest, widest), np.float32)
     for s in range(len(x)):
-        local(basis, terms[s], coefficients)
+        local(basis, terms[s], k, half[s], coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         render(coefficients, k, x[s] - px, y[s] - py, half[s], rows, slopes, stamps)
         add(image, stamps[0], np.float32(flux[s]), px, py, half[s])
@@ -309,7 +312,7 @@ def gather(  # type: ignore[no-untyped-def]
     n = right.shape[1]
     wx, wy = np.empty(4), np.empty(4)
     for s in range(len(x)):
-        local(basis, terms[s], coefficients)
+        local(basis, terms[s], k, half, coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         render(coefficients, k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
         f = flux[s]

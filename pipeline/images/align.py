@@ -71,26 +71,61 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
 
     shape = science.planes.image.shape
     grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
-    moved = (0.0, 0.0)
+    _require_overlap(science, reference, _share(grid, reference.planes.image.shape))
     before = float(reference.row.get("noise_correlation") or 1.0)
+    first = shared(reference, science, radius=radius)
+    dx, dy = -first.dx, -first.dy
+    moved = (0.0, 0.0)
     for turn in range(2):
-        planes, coverage, correlation = _onto(reference, grid, shape)
-        overlap = float(coverage.mean())
-        if overlap < LEAST_OVERLAP:
-            raise ImageError(
-                f"{reference.id} covers {100 * overlap:.1f} % of {science.id}: the images do not overlap"
-            )
-        bad = (planes.mask & flags.UNUSABLE) != 0
-        found = measure(planes.image, bad, variance=planes.variance)
-        both = match(science.stars, found.stars, radius=radius)
-        # Below a fiftieth of a pixel the noise term takes the shift; above it is worth a second round.
-        if turn or np.hypot(both.dx, both.dy) < 0.02:
-            break
-        dx, dy = both.dx, both.dy
         # Reference minus science: a pixel (x, y) of the exposure shows what the reference has at + (dx, dy).
         grid = replace(grid, origin=(grid.origin[0] - dy, grid.origin[1] - dx))
         moved = (moved[0] + dx, moved[1] + dy)
+        planes, coverage, correlation = _onto(reference, grid, shape)
+        overlap = float(coverage.mean())
+        _require_overlap(science, reference, overlap)
+        bad = (planes.mask & flags.UNUSABLE) != 0
+        found = measure(planes.image, bad, variance=planes.variance)
+        both = match(science.stars, found.stars, radius=radius)
+        dx, dy = both.dx, both.dy
+        # Below a fiftieth of a pixel the noise term takes the shift; above it is worth a second round.
+        if turn or np.hypot(dx, dy) < 0.02:
+            break
     return Aligned(planes, found, both, correlation, before, overlap, moved)
+
+
+def _share(grid: CoordinateGrid, shape: tuple[int, ...]) -> float:
+    """Part of the nodes of a grid that lie on its input."""
+    inside = (np.abs(grid.x - (shape[1] - 1) / 2) < shape[1] / 2) & (
+        np.abs(grid.y - (shape[0] - 1) / 2) < shape[0] / 2
+    )
+    return float(inside.mean())
+
+
+def _require_overlap(science: Exposure, reference: Exposure, overlap: float) -> None:
+    if overlap < LEAST_OVERLAP:
+        raise ImageError(
+            f"{reference.id} covers {100 * overlap:.1f} % of {science.id}: the images do not overlap"
+        )
+
+
+def shared(base: Exposure, other: Exposure, *, radius: float = 3.0) -> Match:
+    """Scale and shift of an exposure against another, by the stars measured on each and the two WCS.
+
+    The shift is in pixels of `other`: its stars lie so far from where the WCS put those of `base`.
+
+    Raises
+    ------
+    ImageError
+        If too few stars are common to tell.
+    """
+    from dataclasses import replace
+
+    from skytrawl.catalogs.images.wcs import pixel_to_sky, sky_to_pixel
+    from skytrawl.kernels.measure import match
+
+    x, y = sky_to_pixel(other.wcs, *pixel_to_sky(base.wcs, base.stars.x, base.stars.y))
+    x, y = np.nan_to_num(x, nan=-1e9), np.nan_to_num(y, nan=-1e9)
+    return match(replace(base.stars, x=x, y=y), other.stars, radius=radius)
 
 
 def _onto(

@@ -83,10 +83,13 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     ImageError
         If they do not lie on one field, or nothing can be measured on the coadd.
     """
+    from dataclasses import replace
+
     from skytrawl.catalogs.images.exposure import wcs_arrays, wcs_of_frame
     from skytrawl.catalogs.images.measured import read_exposure
     from skytrawl.catalogs.images.wcs import field_grid
     from skytrawl.catalogs.images.wcs_grid import coordinate_grid
+    from skytrawl.images.align import shared
     from skytrawl.kernels.resample import resample
     from skytrawl.kernels.resample.coadd import Coadd
 
@@ -104,10 +107,12 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     for name in inputs:
         exposure = base if name == base.id else read_exposure(store, name)
         try:
-            scale, moved = compare(base, exposure)
+            found = None if exposure is base else shared(base, exposure)
             grid = coordinate_grid(wcs, exposure.wcs, shape, shape_in=exposure.planes.image.shape)
-            grid = shifted(grid, moved)
+            if found is not None:
+                grid = replace(grid, x=grid.x + found.dx, y=grid.y + found.dy)
             resampled = resample(exposure.planes, grid, shape)
+            scale = 1.0 if found is None else found.scale
             covers = coadd.add(resampled, scale=scale, psf=exposure.psf, grid=grid)
         except (ImageError, ParameterError) as error:
             # A pixel scale, flux scale or noise that no kernel takes: of this exposure only.
@@ -142,36 +147,6 @@ def together(store: FrameStore, names: Sequence[str]) -> tuple[list[str], list[s
     kept = [names[first], *(name for row, name in enumerate(names) if near[first, row] and row != first)]
     notes = [f"{name} left out: it does not overlap {names[first]}" for name in names if name not in kept]
     return kept, notes
-
-
-def compare(base: Exposure, other: Exposure) -> tuple[float, tuple[float, float]]:
-    """Factor from the image units of an exposure to those of another, and its shift against the WCS.
-
-    Both from the stars that they share, on the pixels of `other`.
-
-    Raises
-    ------
-    ImageError
-        If fewer than three stars are common.
-    """
-    from dataclasses import replace
-
-    from skytrawl.catalogs.images.wcs import pixel_to_sky, sky_to_pixel
-    from skytrawl.kernels.measure import match
-
-    if other is base:
-        return 1.0, (0.0, 0.0)
-    x, y = sky_to_pixel(other.wcs, *pixel_to_sky(base.wcs, base.stars.x, base.stars.y))
-    x, y = np.nan_to_num(x, nan=-1e9), np.nan_to_num(y, nan=-1e9)
-    found = match(replace(base.stars, x=x, y=y), other.stars)
-    return found.scale, (found.dx, found.dy)
-
-
-def shifted(grid: Any, moved: tuple[float, float]) -> Any:
-    """A coordinate grid whose input lies (dx, dy) input pixels from where the WCS says."""
-    from dataclasses import replace
-
-    return replace(grid, x=grid.x + moved[0], y=grid.y + moved[1])
 
 
 def _frame(
