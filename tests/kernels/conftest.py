@@ -31,6 +31,7 @@ _WHOLE_IMAGES = {
     "test_measure_pairs.py",
     "test_resample.py",
     "test_resample_coadd.py",
+    "test_zogy_statistics.py",
     "test_zogy_tiles.py",
 }
 

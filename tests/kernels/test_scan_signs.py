@@ -13,6 +13,8 @@ from skytrawl.kernels.scan.seasons import EDGE
 from skytrawl.kernels.scan.signs import nested_signs, sign_null
 from skytrawl.kernels.scan.templates import bank
 
+from .conftest import needs_jit
+
 
 def small(seed: int, n: int = 40, height: float = 0.0, n_sets: int = 1, span: float = 20.0) -> Curves:
     """One object with a bump at day 8."""
@@ -124,6 +126,7 @@ def test_gumbel_of_its_own_quantiles() -> None:
     np.testing.assert_allclose(far, [1 - np.exp(-1), np.exp(-50), 1.0], rtol=1e-9)
 
 
+@needs_jit
 @pytest.mark.parametrize("n", [5, 8, 15])
 def test_a_few_points_of_noise_are_not_improbable(n: int) -> None:
     grid = ScanGrid(teff=(0.3, 0.8, 2.0), gap=30.0)
