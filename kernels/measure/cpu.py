@@ -1,8 +1,8 @@
 """Star photometry in Numba: splines of the PSF shifted to each star, and sums over its pixels.
 
-A PSF comes as the coefficients of a cubic B-spline, `k` samples an image pixel, with `PAD` image pixels and
-two samples of zeros around what any star may ask for. `half` is the half width of a star's stamp in pixels,
-`widest` the side of the largest one.
+A PSF comes as the coefficients of a cubic B-spline [n_terms, side, k, columns], `k` samples an image pixel
+(see `render`), with `PAD` image pixels and two samples of zeros around what any star may ask for. `half` is
+the half width of a star's stamp in pixels.
 """
 
 import numpy as np
@@ -76,56 +76,90 @@ def weights(t, value, slope):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def render(coefficients, k, dx, dy, half, rows, slopes, out):  # type: ignore[no-untyped-def]
-    """PSF of a star (dx, dy) off the middle pixel: value and derivatives in x and y into out[3, n, n].
+def render(coefficients, dx, dy, half, slopes, work, out):  # type: ignore[no-untyped-def]
+    """PSF of a star (dx, dy) off the middle pixel into out[0], with `slopes` its derivatives in x, y too.
 
-    `rows` and `slopes` are work space [n, side of the coefficients].
+    `coefficients` [side, k, columns] hold column ``i * k + p`` at [p, i]: what neighbouring pixels take lies
+    side by side. `work` is space for two rows of them.
     """
+    side, k, _ = coefficients.shape
     w, d = np.empty(4, np.float32), np.empty(4, np.float32)
     v, e = np.empty(4, np.float32), np.empty(4, np.float32)
-    middle = coefficients.shape[0] // 2
     n = 2 * half + 1
-    y0 = middle - (half + dy) * k
+    y0 = side // 2 - (half + dy) * k
     jy = int(np.floor(y0))
     weights(y0 - jy, w, d)
-    x0 = middle - (half + dx) * k
+    x0 = side // 2 - (half + dx) * k
     jx = int(np.floor(x0))
     weights(x0 - jx, v, e)
-    begin, end = jx - 1, jx + 3 + (n - 1) * k
+    first = (jx - 1) // k
+    count = (jx + 2 + (n - 1) * k) // k + 1 - first
     w0, w1, w2, w3 = w
     d0, d1, d2, d3 = d
+    v0, v1, v2, v3 = v
+    scale = np.float32(k)
+    e0, e1, e2, e3 = e[0] * scale, e[1] * scale, e[2] * scale, e[3] * scale
     for j in range(n):
         b = jy - 1 + j * k
-        for i in range(begin, end):
-            c0, c1 = coefficients[b, i], coefficients[b + 1, i]
-            c2, c3 = coefficients[b + 2, i], coefficients[b + 3, i]
-            rows[j, i - begin] = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-            slopes[j, i - begin] = d0 * c0 + d1 * c1 + d2 * c2 + d3 * c3
-    v0, v1, v2, v3 = v
-    e0, e1, e2, e3 = e
-    scale = np.float32(k)
-    for j in range(n):
+        for p in range(k):
+            c0, c1 = coefficients[b, p, first:], coefficients[b + 1, p, first:]
+            c2, c3 = coefficients[b + 2, p, first:], coefficients[b + 3, p, first:]
+            row = work[0, p]
+            for i in range(count):
+                row[i] = w0 * c0[i] + w1 * c1[i] + w2 * c2[i] + w3 * c3[i]
+            if slopes:
+                slope = work[1, p]
+                for i in range(count):
+                    slope[i] = (d0 * c0[i] + d1 * c1[i] + d2 * c2[i] + d3 * c3[i]) * scale
+        r0, r1 = _from(work[0], jx - 1, first), _from(work[0], jx, first)
+        r2, r3 = _from(work[0], jx + 1, first), _from(work[0], jx + 2, first)
+        value = out[0, j]
         for i in range(n):
-            a = i * k
-            r0, r1, r2, r3 = rows[j, a], rows[j, a + 1], rows[j, a + 2], rows[j, a + 3]
-            out[0, j, i] = v0 * r0 + v1 * r1 + v2 * r2 + v3 * r3
-            out[1, j, i] = (e0 * r0 + e1 * r1 + e2 * r2 + e3 * r3) * scale
-            s0, s1, s2, s3 = slopes[j, a], slopes[j, a + 1], slopes[j, a + 2], slopes[j, a + 3]
-            out[2, j, i] = (v0 * s0 + v1 * s1 + v2 * s2 + v3 * s3) * scale
+            value[i] = v0 * r0[i] + v1 * r1[i] + v2 * r2[i] + v3 * r3[i]
+        if slopes:
+            s0, s1 = _from(work[1], jx - 1, first), _from(work[1], jx, first)
+            s2, s3 = _from(work[1], jx + 1, first), _from(work[1], jx + 2, first)
+            along_x, along_y = out[1, j], out[2, j]
+            for i in range(n):
+                along_x[i] = e0 * r0[i] + e1 * r1[i] + e2 * r2[i] + e3 * r3[i]
+                along_y[i] = v0 * s0[i] + v1 * s1[i] + v2 * s2[i] + v3 * s3[i]
+
+
+@njit()
+def _from(row, column, first):  # type: ignore[no-untyped-def]
+    """Every k-th value from a column on, of a row [k, columns] that begins with column ``first * k``."""
+    k = row.shape[0]
+    return row[column % k, column // k - first :]
 
 
 @njit(fastmath=True)
-def local(basis, terms, k, half, out):  # type: ignore[no-untyped-def]
+def local(basis, terms, half, out):  # type: ignore[no-untyped-def]
     """Coefficients at one place, as far out as `render` asks for: the sum over the polynomial's terms."""
-    side = out.shape[0]
+    side, k, columns = out.shape
     reach = (half + 1) * k + 3
     begin, end = max(0, side // 2 - reach), min(side, side // 2 + reach + 1)
+    first, last = begin // k, min(columns, end // k + 1)
     for j in range(begin, end):
-        for i in range(begin, end):
-            out[j, i] = basis[0, j, i] * terms[0]
-        for t in range(1, len(terms)):
-            for i in range(begin, end):
-                out[j, i] += basis[t, j, i] * terms[t]
+        for p in range(k):
+            to = out[j, p]
+            for i in range(first, last):
+                to[i] = basis[0, j, p, i] * terms[0]
+            for t in range(1, len(terms)):
+                by, plane = np.float32(terms[t]), basis[t, j, p]
+                for i in range(first, last):
+                    to[i] += plane[i] * by
+
+
+@njit()
+def space(basis, half):  # type: ignore[no-untyped-def]
+    """Room for local coefficients, for the rows of `render`, and for stamps of these half widths."""
+    widest = 2 * half.max() + 1
+    coefficients = np.empty(basis.shape[1:], np.float32)
+    return (
+        coefficients,
+        np.empty((2, *basis.shape[2:]), np.float32),
+        np.empty((3, widest, widest), np.float32),
+    )
 
 
 @njit(fastmath=True)
@@ -139,7 +173,7 @@ def add(image, stamp, factor, x, y, half):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True)
 def sweep(  # type: ignore[no-untyped-def]
-    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, widest, error, move,
+    rest, data, sky_variance, slope, basis, terms, x, y, flux, half, error, move,
 ):  # fmt: skip
     """One Gauss-Newton step of flux and position for each star in turn, on the image minus all stars.
 
@@ -147,37 +181,40 @@ def sweep(  # type: ignore[no-untyped-def]
     `rest`, `x`, `y`, `flux` are updated in place and stay consistent; `error` [n, 3] takes the standard
     deviations (flux, x, y). A step is at most half a pixel; with `move` 0 positions stay.
     """
-    side = basis.shape[1]
-    coefficients = np.empty((side, side), np.float32)
-    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
-    stamps = np.empty((3, widest, widest), np.float32)
-    again = np.empty((3, widest, widest), np.float32)
+    coefficients, work, stamps = space(basis, half)
+    again = np.empty((1, *stamps.shape[1:]), np.float32)
     ny, nx = rest.shape
+    limit = np.float32(HUGE)
     for s in range(len(x)):
         h = half[s]
-        local(basis, terms[s], k, h, coefficients)
+        local(basis, terms[s], h, coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
-        render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, stamps)
+        render(coefficients, x[s] - px, y[s] - py, h, True, work, stamps)
         f = flux[s]
         one, zero = np.float32(1), np.float32(0)
+        left, right = max(0, h - px), min(2 * h + 1, nx - px + h)
         a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = 0.0
         for j in range(max(0, h - py), min(2 * h + 1, ny - py + h)):
-            for i in range(max(0, h - px), min(2 * h + 1, nx - px + h)):
-                r = rest[py - h + j, px - h + i]
-                v = sky_variance[py - h + j, px - h + i]
-                if v > HUGE:
-                    continue
-                w = one / (v + slope * max(data[py - h + j, px - h + i] - r, zero))
-                p0, p1, p2 = stamps[0, j, i], stamps[1, j, i], stamps[2, j, i]
-                a00 += w * p0 * p0
-                a01 += w * p0 * p1
-                a02 += w * p0 * p2
-                a11 += w * p1 * p1
-                a12 += w * p1 * p2
-                a22 += w * p2 * p2
-                b0 += w * r * p0
-                b1 += w * r * p1
-                b2 += w * r * p2
+            lit, seen = rest[py - h + j], data[py - h + j]
+            noise, psf, psf_x, psf_y = sky_variance[py - h + j], stamps[0, j], stamps[1, j], stamps[2, j]
+            # A row in single precision, which the processor takes by the dozen; rows in double.
+            s00 = s01 = s02 = s11 = s12 = s22 = t0 = t1 = t2 = zero
+            for i in range(left, right):
+                r, v = lit[px - h + i], noise[px - h + i]
+                w = one / (v + slope * max(seen[px - h + i] - r, zero)) if v < limit else zero
+                p0, p1, p2 = psf[i], psf_x[i], psf_y[i]
+                w0, w1, w2 = w * p0, w * p1, w * p2
+                s00 += w0 * p0
+                s01 += w0 * p1
+                s02 += w0 * p2
+                s11 += w1 * p1
+                s12 += w1 * p2
+                s22 += w2 * p2
+                t0 += w0 * r
+                t1 += w1 * r
+                t2 += w2 * r
+            a00, a01, a02, a11, a12, a22 = a00 + s00, a01 + s01, a02 + s02, a11 + s11, a12 + s12, a22 + s22
+            b0, b1, b2 = b0 + t0, b1 + t1, b2 + t2
         error[s, 0] = error[s, 1] = error[s, 2] = np.inf
         if a00 <= 0.0:
             continue
@@ -205,40 +242,36 @@ def sweep(  # type: ignore[no-untyped-def]
         y[s] += step_y
         flux[s] = max(f + step_f, 0.0)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
-        render(coefficients, k, x[s] - px, y[s] - py, h, rows, slopes, again)
+        render(coefficients, x[s] - px, y[s] - py, h, False, work, again)
         add(rest, again[0], np.float32(-flux[s]), px, py, h)
 
 
 @njit(fastmath=True)
-def model_image(image, basis, terms, k, x, y, flux, half, widest):  # type: ignore[no-untyped-def]
+def model_image(image, basis, terms, x, y, flux, half):  # type: ignore[no-untyped-def]
     """Add stars to an image, in place."""
-    side = basis.shape[1]
-    coefficients = np.empty((side, side), np.float32)
-    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
-    stamps = np.empty((3, widest, widest), np.float32)
+    coefficients, work, stamps = space(basis, half)
     for s in range(len(x)):
-        local(basis, terms[s], k, half[s], coefficients)
+        local(basis, terms[s], half[s], coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
-        render(coefficients, k, x[s] - px, y[s] - py, half[s], rows, slopes, stamps)
+        render(coefficients, x[s] - px, y[s] - py, half[s], False, work, stamps)
         add(image, stamps[0], np.float32(flux[s]), px, py, half[s])
 
 
 @njit(fastmath=True)
 def normals(  # type: ignore[no-untyped-def]
-    rest, data, sky_variance, slope, modes, k, x, y, flux, half, floor, matrix, right, fit,
+    rest, data, sky_variance, slope, modes, x, y, flux, half, floor, matrix, right, fit,
 ):  # fmt: skip
     """Normal equations of linear modes of the PSF's shape for each star.
 
     Parameters of a star are flux, x, y and one amplitude for each mode after the first; modes[s or 0] are the
-    coefficients [1 + n_modes, side, side] of the PSF and its modes. To the variance is added the square of
-    `floor` times the star. matrix [n, p, p] and right [n, p] take the sums; fit [n, 2] chi-square and number
+    coefficients [1 + n_modes, side, k, columns] of the PSF and its modes. To the variance is added the square
+    of `floor` times the star. matrix [n, p, p] and right [n, p] take the sums; fit [n, 2] chi-square and number
     of pixels.
     """
     n_modes = modes.shape[1] - 1
     p = 3 + n_modes
     widest = 2 * half + 1
-    side = modes.shape[2]
-    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
+    work = np.empty((2, *modes.shape[3:]), np.float32)
     stamps = np.empty((3, widest, widest), np.float32)
     shape = np.empty((3 + n_modes, widest, widest), np.float32)
     values = np.empty(p, np.float64)
@@ -247,7 +280,7 @@ def normals(  # type: ignore[no-untyped-def]
         own = modes[s % len(modes)]
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         for m in range(n_modes + 1):
-            render(own[m], k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
+            render(own[m], x[s] - px, y[s] - py, half, m == 0, work, stamps)
             for j in range(widest):
                 for i in range(widest):
                     if m == 0:
@@ -294,7 +327,7 @@ def keys(t, out):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True)
 def gather(  # type: ignore[no-untyped-def]
-    rest, data, sky_variance, slope, basis, terms, k, x, y, flux, half, step, floor, clip, matrix, right,
+    rest, data, sky_variance, slope, basis, terms, x, y, flux, half, step, floor, clip, matrix, right,
 ):  # fmt: skip
     """Weighted normal equations, for each sample of the PSF, of what stars leave after subtraction.
 
@@ -303,18 +336,14 @@ def gather(  # type: ignore[no-untyped-def]
     of a tenth of what else lies there. Values beyond `clip` standard deviations are left out. `matrix`
     [t (t + 1) / 2, n, n] holds the products of the polynomial's terms row by row, `right` [t, n, n].
     """
-    widest = 2 * half + 1
-    side = basis.shape[1]
-    coefficients = np.empty((side, side), np.float32)
-    rows, slopes = np.empty((widest, side), np.float32), np.empty((widest, side), np.float32)
-    stamps = np.empty((3, widest, widest), np.float32)
+    coefficients, work, stamps = space(basis, np.full(1, half))
     ny, nx = rest.shape
     n = right.shape[1]
     wx, wy = np.empty(4), np.empty(4)
     for s in range(len(x)):
-        local(basis, terms[s], k, half, coefficients)
+        local(basis, terms[s], half, coefficients)
         px, py = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
-        render(coefficients, k, x[s] - px, y[s] - py, half, rows, slopes, stamps)
+        render(coefficients, x[s] - px, y[s] - py, half, False, work, stamps)
         f = flux[s]
         for j in range(n):
             v = y[s] + (j - n // 2) * step

@@ -100,12 +100,10 @@ class Photometry:
                 self.rest,
                 self.basis,
                 self.terms,
-                self.k,
                 self.x,
                 self.y,
                 -self.flux,
                 self.half,
-                2 * self.full + 1,
             )
 
     @property
@@ -155,8 +153,8 @@ class Photometry:
         terms = self.terms
         for _ in range(times):
             cpu.sweep(
-                self.rest, *self.noise, self.basis, terms, self.k, self.x, self.y, self.flux, self.half,
-                2 * self.full + 1, self.error, move,
+                self.rest, *self.noise, self.basis, terms, self.x, self.y, self.flux, self.half, self.error,
+                move,
             )  # fmt: skip
 
     def sort(self) -> None:

@@ -101,7 +101,7 @@ def normals(
     matrix, right, fit = np.zeros((n, p, p)), np.zeros((n, p)), np.zeros((n, 2))
     half = int(min(stars.full, max(3, stars.full // 2)))
     cpu.normals(
-        stars.rest, *stars.noise, coefficients(modes, stars.k)[None], stars.k, stars.x[chosen],
+        stars.rest, *stars.noise, coefficients(modes, stars.k)[None], stars.x[chosen],
         stars.y[chosen], stars.flux[chosen], half, FLOOR, matrix, right, fit,
     )  # fmt: skip
     return matrix, right, fit

@@ -26,7 +26,7 @@ def refine(stars: Photometry, base: NDArray[np.float64], chosen: NDArray[np.int6
     matrix, right = np.zeros((terms * (terms + 1) // 2, n, n)), np.zeros((terms, n, n))
     place = polynomial_terms(*stars.unit(stars.x[chosen], stars.y[chosen]), degree)
     cpu.gather(
-        stars.rest, *stars.noise, stars.basis, place, k, stars.x[chosen], stars.y[chosen],
+        stars.rest, *stars.noise, stars.basis, place, stars.x[chosen], stars.y[chosen],
         stars.flux[chosen], full, 1.0 / per_pixel, 2 * FLOOR, clip, matrix, right,
     )  # fmt: skip
     step, error = _solve(matrix, right)

@@ -68,11 +68,13 @@ def half_width(fwhm: float) -> int:
 
 
 def coefficients(samples: NDArray[np.floating], k: int) -> NDArray[np.float32]:
-    """Spline coefficients float32[..., side, side] of samples [..., n, n], padded for `cpu.render`."""
+    """Spline coefficients float32[..., side, k, columns] of samples [..., n, n], padded for `cpu.render`."""
     side = PAD * k + 2
     padded = np.pad(samples, [(0, 0)] * (samples.ndim - 2) + [(side, side)] * 2)
     filtered = prefilter(padded.shape[-1])
-    return np.ascontiguousarray(filtered @ padded @ filtered.T, np.float32)
+    plane = np.asarray(filtered @ padded @ filtered.T, np.float32)
+    plane = np.pad(plane, [(0, 0)] * (plane.ndim - 1) + [(0, -plane.shape[-1] % k)])
+    return np.ascontiguousarray(plane.reshape(*plane.shape[:-1], -1, k).swapaxes(-1, -2))
 
 
 def shape_modes(samples: NDArray[np.floating], k: int) -> NDArray[np.float64]:
