@@ -186,6 +186,7 @@ def sweep(  # type: ignore[no-untyped-def]
     again = np.empty((1, *stamps.shape[1:]), np.float32)
     ny, nx = rest.shape
     limit = np.float32(HUGE)
+    total = np.empty(9)
     for s in range(len(x)):
         h = half[s]
         local(basis, terms[s], h, coefficients)
@@ -194,7 +195,7 @@ def sweep(  # type: ignore[no-untyped-def]
         f = flux[s]
         one, zero = np.float32(1), np.float32(0)
         left, right = max(0, h - px), min(2 * h + 1, nx - px + h)
-        a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = 0.0
+        total[:] = 0.0
         for j in range(max(0, h - py), min(2 * h + 1, ny - py + h)):
             lit, seen = rest[py - h + j], data[py - h + j]
             noise, psf, psf_x, psf_y = sky_variance[py - h + j], stamps[0, j], stamps[1, j], stamps[2, j]
@@ -214,8 +215,9 @@ def sweep(  # type: ignore[no-untyped-def]
                 t0 += w0 * r
                 t1 += w1 * r
                 t2 += w2 * r
-            a00, a01, a02, a11, a12, a22 = a00 + s00, a01 + s01, a02 + s02, a11 + s11, a12 + s12, a22 + s22
-            b0, b1, b2 = b0 + t0, b1 + t1, b2 + t2
+            for n, part in enumerate((s00, s01, s02, s11, s12, s22, t0, t1, t2)):
+                total[n] += part
+        a00, a01, a02, a11, a12, a22, b0, b1, b2 = total
         error[s, 0] = error[s, 1] = error[s, 2] = np.inf
         if a00 <= 0.0:
             continue
