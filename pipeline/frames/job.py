@@ -65,8 +65,8 @@ class FrameJob(BaseJob):
         One frame of the results. An ImageError, or the ParameterError of a kernel that the image does not
         suit, becomes a frame without arrays whose row says "refused" and why; any other error counts as a
         failure that is tried again.
-    memory : (pixels, parameters, prepared) -> int
-        Bytes of a unit of so many pixels.
+    memory : (unit, parameters, prepared) -> int
+        Bytes that making it takes at most.
     quantise : (parameters) -> dict of str to float, optional
         Planes that are stored as integers, and the fraction of their noise that one step is.
     planes : int
@@ -81,7 +81,7 @@ class FrameJob(BaseJob):
     gives: str
     units: Callable[[Any, Prepared, FrameStore], list[Unit]]
     make: Callable[[FrameStore, Unit, Any, Prepared, str], Frame]
-    memory: Callable[[int, Any, Prepared], int]
+    memory: Callable[[Unit, Any, Prepared], int]
     prepare: Callable[[Any, FrameStore], Prepared] = prepare_nothing
     quantise: Callable[[Any], dict[str, float]] | None = None
     close: Callable[[FrameStore, Any, Prepared, FrameStore], None] = close_nothing

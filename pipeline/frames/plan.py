@@ -30,10 +30,12 @@ def project(
     Pixels stand where the plan of a job over light curves has observations.
     """
     pixels = np.array([unit.pixels for unit in source.units], np.int64)
-    largest = int(pixels.max(initial=0))
-    task = int(ALLOCATOR * job.memory(largest, parameters, prepared))
+    needs = [job.memory(unit, parameters, prepared) for unit in source.units]
+    greatest = int(np.argmax(needs)) if needs else None
+    task = 0 if greatest is None else int(ALLOCATOR * needs[greatest])
     worker = BASE_PROCESS + prepared.nbytes + threads * task
-    what = source.units[int(pixels.argmax())].id if len(pixels) else "none"
+    what = "none" if greatest is None else source.units[greatest].id
+    largest = 0 if greatest is None else int(pixels[greatest])
     return Plan(
         job=job.name,
         archive=str(source.path),

@@ -184,9 +184,9 @@ def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: Fr
     write_catalogue(out, gather(out, parameters.radius))
 
 
-def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
+def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
     """Bytes: the planes as stored and decoded, the exposure with its own planes."""
-    return 80 * pixels
+    return 80 * unit.pixels
 
 
 JOB = FrameJob(

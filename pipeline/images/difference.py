@@ -142,9 +142,9 @@ def _reference(path: str, version: int, name: str) -> Exposure:
     return read_exposure(FrameStore.cached(path, version), name)
 
 
-def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
-    """Bytes: exposure, reference and what is made of them, in float32; the references kept may be larger."""
-    return 160 * pixels
+def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
+    """Bytes: exposure, reference and what is made of them, and the two references that are kept."""
+    return 200 * unit.pixels
 
 
 JOB = FrameJob(

@@ -147,9 +147,9 @@ def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: Fr
     write_light_curves(out, parameters.light_curves, prepared.payload, parameters.photometry)
 
 
-def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
+def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
     """Bytes: three planes, more in double precision for the flux of the reference."""
-    return (60 if parameters.photometry == "total" else 20) * pixels + 64 * len(prepared.payload["ra"])
+    return (80 if parameters.photometry == "total" else 20) * unit.pixels + 64 * len(prepared.payload["ra"])
 
 
 JOB = FrameJob(

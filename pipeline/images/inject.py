@@ -251,9 +251,9 @@ def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: Fr
     write_truth(tables, out.path, parameters.truth_format, {"speed_ra": "arcsec/h", "speed_dec": "arcsec/h"})
 
 
-def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
+def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
     """Bytes: the frame, what is derived of it, two planes of light in double precision, and the copies."""
-    return 90 * pixels
+    return 90 * unit.pixels
 
 
 JOB = FrameJob(

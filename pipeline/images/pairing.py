@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -129,23 +130,22 @@ def pairs(exposures: FrameStore, references: FrameStore, window: float) -> list[
     names, reference_ids = text(table["id"]), text(others["id"])
     usable = np.array([verdict == "good" for verdict in text(others["verdict"])], bool)
     days = [_ragged(others, "input_mjd", row) for row in range(len(reference_ids))]
-    covers = [set(_ragged(others, "cover", row).tolist()) for row in range(len(reference_ids))]
-    by_band: dict[str, list[int]] = {}
-    for row, band in enumerate(reference_bands):
-        if usable[row]:
-            by_band.setdefault(band, []).append(row)
+    by_cell: dict[tuple[str, int], list[int]] = {}
+    for row in np.flatnonzero(usable).tolist():
+        for cell in _ragged(others, "cover", row).tolist():
+            by_cell.setdefault((reference_bands[row], cell), []).append(row)
     units = []
     for row, name in enumerate(names):
-        cells = set(_ragged(table, "cover", row).tolist())
+        cells = _ragged(table, "cover", row).tolist()
+        shared = Counter(other for cell in cells for other in by_cell.get((bands[row], cell), ()))
         best, rank = -1, (0.0, -np.inf)
-        for other in by_band.get(bands[row], []):
-            shared = len(cells & covers[other])
+        for other, count in sorted(shared.items()):
             gap = np.abs(days[other] - table["mjd"][row]).min(initial=np.inf)
             # The middle of an exposure itself lies 0 days from it, so that its own reference never passes.
-            if not shared or not gap > window:
+            if not gap > window:
                 continue
             depth = float(others["depth"][other])
-            better = (round(shared / max(len(cells), 1), 2), depth if np.isfinite(depth) else -np.inf)
+            better = (round(count / len(cells), 2), depth if np.isfinite(depth) else -np.inf)
             if better > rank:
                 best, rank = other, better
         extra = reference_ids[best] if best >= 0 else ""

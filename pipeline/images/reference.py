@@ -197,9 +197,10 @@ def _frame(
     return frame
 
 
-def memory(pixels: int, parameters: Parameters, prepared: Prepared) -> int:
+def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
     """Bytes: ten a pixel of every exposure, the stack of a stripe, one exposure being read, the coadd."""
-    return 12 * pixels + (256 << 20) + 160 * pixels // max(1, min(parameters.most, 4))
+    one = unit.pixels // len(unit.inputs)
+    return 10 * unit.pixels + (256 << 20) + 160 * one
 
 
 JOB = FrameJob(
