@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from skytrawl.catalogs.images.store import FrameStore
 
 _PLANES = ("flux", "flux_error", "mask")
+_TILE = 512  # pixels over which one PSF of the reference serves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,12 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         "flags": np.asarray(found["flags"]),
     }
     if total:
-        columns["reference_flux"] = _reference_flux(planes, frame.row, x, y) * njy
+        columns["reference_flux"] = _reference_flux(planes, x, y) * njy
     columns["usable"] = (
         np.isfinite(columns["flux"])
         & (columns["flux_error"] > 0)
         & ((columns["flags"] & flags.UNUSABLE) == 0)
+        & np.isfinite(columns.get("reference_flux", columns["flux"]))
     )
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ("position",))
     counts = {"n_positions": len(x), "n_usable": int(columns["usable"].sum())}
@@ -121,23 +123,36 @@ def _near(payload: dict[str, Any], row: dict[str, Any], shape: tuple[int, ...]) 
     return np.flatnonzero(points @ centre >= np.cos(min(reach, np.pi)))
 
 
-def _reference_flux(
-    planes: dict[str, np.ndarray], row: dict[str, Any], x: np.ndarray, y: np.ndarray
-) -> np.ndarray:
-    """PSF flux of the reference at positions, image units of the exposure."""
+def _reference_flux(planes: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """PSF flux of the reference at positions, image units of the exposure; NaN where too little is usable.
+
+    Unweighted least squares on the usable pixels, with the PSF of the middle of each tile.
+    """
     from scipy.signal import fftconvolve
 
+    from skytrawl.kernels import flags
     from skytrawl.kernels.detect.forced import forced
     from skytrawl.kernels.psf import PsfModel
 
     image = planes["reference"]
+    good = np.isfinite(image) & ((planes["mask"] & flags.UNUSABLE) == 0)
+    light = np.where(good, image, 0.0)
     ny, nx = image.shape
     model = PsfModel.from_arrays({name: planes[f"reference_psf_{name}"] for name in ("basis", "frame")})
-    psf = model.at((nx - 1) / 2, (ny - 1) / 2).astype(np.float64)
-    flux = fftconvolve(np.nan_to_num(image).astype(np.float64), psf[::-1, ::-1], mode="same")
-    flux = (flux / np.square(psf).sum()).astype(np.float32)
-    found = forced(flux, np.ones_like(flux), planes["mask"], x, y)
-    return np.asarray(found["flux"], np.float64)
+    flux = np.full(image.shape, np.nan, np.float32)
+    for top in range(0, ny, _TILE):
+        for left in range(0, nx, _TILE):
+            bottom, right = min(top + _TILE, ny), min(left + _TILE, nx)
+            psf = model.at((left + right - 1) / 2, (top + bottom - 1) / 2)[::-1, ::-1].astype(np.float64)
+            half = max(psf.shape) // 2
+            first = max(top - half, 0), max(left - half, 0)
+            window = (slice(first[0], bottom + half), slice(first[1], right + half))
+            sums = fftconvolve(light[window], psf, mode="same")
+            weights = fftconvolve(good[window].astype(np.float64), psf * psf, mode="same")
+            weights[weights < 0.5 * np.square(psf).sum()] = np.nan
+            inner = (slice(top - first[0], bottom - first[0]), slice(left - first[1], right - first[1]))
+            flux[top:bottom, left:right] = (sums / weights)[inner]
+    return np.asarray(forced(flux, np.ones_like(flux), planes["mask"], x, y)["flux"], np.float64)
 
 
 def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: FrameStore) -> None:

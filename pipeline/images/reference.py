@@ -54,6 +54,12 @@ def units(parameters: Parameters, prepared: Prepared, store: FrameStore) -> list
         pixels = int((table["width"][rows] * table["height"][rows]).sum())
         parts = (table["content"][row].decode() for row in rows)
         found.append(Unit(group.id, tuple(ids), content(parts), pixels))
+    if not found:
+        raise ParameterError(
+            f"{store.path} has no exposures for a reference: it takes measured stars, days between first and "
+            "last, and, with several blocks, exposures outside the window of each block (blocks=1 makes one "
+            "reference of all)"
+        )
     return found
 
 
