@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -131,7 +132,11 @@ def connect(
 
 
 def dask_setup(worker: Any) -> None:
-    """Preload of local workers: Ctrl-C in a terminal reaches them too, but the driver stops them."""
+    """Preload of local workers: Ctrl-C in a terminal reaches them too, but the driver stops them.
+
+    The scheduler lives in the driver and goes first: that it does not answer a last heartbeat is no news.
+    """
+    logging.getLogger("distributed.worker").addFilter(lambda record: "heartbeat" not in record.getMessage())
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -78,7 +78,14 @@ def test_the_command_ends_in_order_and_goes_on(
     path = tmp_path / "a.zarr"
     command = [COMMAND, "ingest", *words["sources"], str(path), "--survey", "ztf"]
     command += ["--partition-observations", "1000", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test-suite that runs in the background ignores Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.time() + 60
     while not list(path.glob("staging/*/plan.json")) and time.time() < deadline:
         time.sleep(0.002)
