@@ -2,7 +2,7 @@
 
 ``python tests/benchmarks/test_image_pipeline.py FOLDER [EXPOSURES]`` keeps everything in FOLDER (about 60 GB
 for 200 exposures of 2048 x 2048) and goes on where it was. Bare is the same functions (read, make, write) in
-plain loops, one process a worker, over every fourth frame, taken times four.
+plain loops, one process a worker, over every fifth frame, taken times five.
 """
 
 import json
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 WORKERS = 2
-SHARE = 4  # bare loops take one frame of so many
+SHARE = 5  # bare loops take one frame of so many
 
 
 def steps(home: Path) -> dict[str, tuple[str, dict[str, Any]]]:
