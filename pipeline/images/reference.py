@@ -125,12 +125,14 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
             notes.append(f"{name} left out: {error}")
             continue
         if covers:
-            used.append(exposure)
+            # Not the exposure: its planes are in the coadd already.
+            used.append((exposure.row, exposure.id))
     if not used:
         raise ImageError(f"no exposure can be used: {'; '.join(notes)}")
     done = coadd.finish(clip=parameters.clip)
     weights = np.array(coadd.weights) / sum(coadd.weights)
-    return _frame(unit, done, wcs, base, [e.row for e in used], [e.id for e in used], weights, notes)
+    rows, ids = zip(*used, strict=True)
+    return _frame(unit, done, wcs, base, list(rows), list(ids), weights, notes)
 
 
 def together(store: FrameStore, names: Sequence[str]) -> tuple[list[str], list[str]]:
