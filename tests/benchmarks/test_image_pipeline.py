@@ -77,8 +77,9 @@ def warm(job: str, source: Path, out: Path, words: dict[str, Any]) -> None:
 
 def bare_jobs(task: tuple[str, Path, Path, dict[str, Any]], index: int, barrier: Any, answers: Any) -> None:
     """One of the bare processes."""
-    bare = Bare(*task)
-    numbers = list(range(len(bare.units)))[:: SHARE.get(task[0], 1)]
+    job, source, out, words = task
+    bare = Bare(job, source, out.with_name(f"{out.name}-{index}"), words)
+    numbers = list(range(len(bare.units)))[:: SHARE.get(job, 1)]
     bare.make(numbers[-1])
     barrier.wait()
     for number in numbers[index::WORKERS]:
