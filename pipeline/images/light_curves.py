@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 # Filters that no survey description names: effective wavelengths of LSST [nm], by their first letter.
 _WAVELENGTHS = {"u": 370.9, "g": 476.7, "r": 619.4, "i": 753.9, "z": 866.8, "y": 973.9}
 _BATCH = 4_000_000  # rows of a table that is given to the ingest at once
+# What values and times of the light curves mean.
+_CONVENTIONS: dict[str, Any] = {
+    "quantity": "flux",
+    "units": "nJy",
+    "zero_point": AB_NANOJANSKY,
+    "time_format": "mjd",
+    "time_scale": "utc",
+    "reference_position": "topocenter",
+    "exposure_point": "middle",
+}
 _DELIVERED = "light_curves.json"  # in a run: what of it stands in which archive
 
 
@@ -67,15 +77,9 @@ def write_light_curves(store: FrameStore, path: Path, positions: dict[str, Any],
             path,
             survey=_survey(store),
             columns=roles,
-            quantity="flux",
             photometry=kind,
-            units="nJy",
-            zero_point=AB_NANOJANSKY,
-            time_format="mjd",
-            time_scale="utc",
-            reference_position="topocenter",
-            exposure_point="middle",
             restart=True,
+            **_CONVENTIONS,
         )
     else:
         archive = Archive.open(path)
@@ -197,13 +201,7 @@ def _survey(store: FrameStore) -> Survey:
         citation="",
         object_id="name",
         bands=filters,
-        quantity="flux",
         photometry="forced difference",
-        units="nJy",
         magnitude_system="AB",
-        zero_point=AB_NANOJANSKY,
-        time_format="mjd",
-        time_scale="utc",
-        reference_position="topocenter",
-        exposure_point="middle",
+        **_CONVENTIONS,
     )
