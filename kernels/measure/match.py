@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.errors import ImageError
+from skytrawl.kernels.measure.ratio import flux_ratio
 from skytrawl.kernels.measure.types import Match, Stars
 
 _CLIP = 4.0
@@ -20,9 +21,8 @@ def match(
 ) -> Match:
     """Compare the PSF fluxes and positions of the same stars in two images on one grid of pixels.
 
-    The scale minimises the distances of both fluxes from a line through the origin in units of both errors
-    (York 1966); variable stars and blends are clipped, and a scatter beyond the errors is found and added to
-    them (it also enters the error of the result).
+    The scale is that of the constant stars, see :func:`flux_ratio`, the shift their weighted mean. A scatter
+    beyond the errors is found and added to them (it also enters the errors of both results).
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def match(
     Raises
     ------
     ImageError
-        If fewer than `least_stars` stars are common to both.
+        If fewer than `least_stars` stars are common to both, or agree on one ratio of fluxes.
     """
     first, second = (_good(stars, least_snr) for stars in (science, reference))
     a, b = _pairs(science, reference, first, second, radius, (0.0, 0.0))
@@ -51,9 +51,14 @@ def match(
             f"{len(a)} stars are common to the science image and its reference ({len(first)} and "
             f"{len(second)} usable ones): scale and shift need {least_stars}"
         )
-    scale, scale_error, scale_scatter, use = _scale(
+    scale, scale_error, scale_scatter, use = flux_ratio(
         science.flux[a], science.flux_error[a], reference.flux[b], reference.flux_error[b]
     )
+    if use.sum() < least_stars:
+        raise ImageError(
+            f"{int(use.sum())} of {len(a)} common stars agree on one ratio of fluxes between the science "
+            f"image and its reference: scale and shift need {least_stars}"
+        )
     shifts = []
     for axis in ("x", "y"):
         difference = getattr(reference, axis)[b] - getattr(science, axis)[a]
@@ -102,32 +107,6 @@ def _pairs(
     near = np.isfinite(distance)
     near[near] = back[there[near]] == np.flatnonzero(near)
     return a[near], b[there[near]]
-
-
-def _scale(
-    f: NDArray[np.float64], ef: NDArray[np.float64], g: NDArray[np.float64], eg: NDArray[np.float64]
-) -> tuple[float, float, float, NDArray[np.bool_]]:
-    """Scale f / g with its error, the relative scatter beyond the errors, and the stars that agree."""
-    scale = float(_weighted_median(f / g, f / np.hypot(ef, f / g * eg)))
-    scatter, use = 0.0, np.ones(len(f), bool)
-    for _ in range(_TURNS):
-        variance = ef**2 + (scale * eg) ** 2 + (scatter * scale * g) ** 2
-        # A floor of 1 % keeps the brightest star from deciding alone who agrees with it.
-        use = (f - scale * g) ** 2 < _CLIP**2 * (variance + (0.01 * scale * g) ** 2)
-        # York: the true flux lies between both measurements.
-        true = (g * ef**2 + scale * f * eg**2) / (ef**2 + (scale * eg) ** 2)
-        w = use / variance
-        new = float(np.sum(w * true * f) / np.sum(w * true * g))
-        chi2 = float(np.sum(w * (f - new * g) ** 2))
-        free = max(int(use.sum()) - 1, 1)
-        inner = ef**2 + (new * eg) ** 2
-        scatter = _extra((f - new * g)[use], inner[use], (new * g)[use] ** 2, scatter, chi2 / free)
-        done = abs(new / scale - 1) < 1e-7
-        scale = new
-        if done:
-            break
-    variance = ef**2 + (scale * eg) ** 2 + (scatter * scale * g) ** 2
-    return scale, float(1 / np.sqrt(np.sum(use * g**2 / variance))), scatter, use
 
 
 def _extra(

@@ -4,13 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.kernels.measure.photometry import PSF_SNR, Photometry
-from skytrawl.kernels.measure.profile import CONSTANT, FLOOR, Variation, agreeing
-from skytrawl.kernels.psf import polynomial_terms
+from skytrawl.kernels.measure.profile import FLOOR, Variation, agreeing
+from skytrawl.kernels.psf import n_terms, polynomial_terms
 
 _MAX_STARS = 800
 _CLIP = 3.0
 # Stars that each term of the polynomial asks for.
-_STARS_PER_TERM = 10
+_STARS_PER_TERM = 6
+# Relative error of a width or stretch below which stars weigh the same.
+_FLOOR = 0.003
 
 
 def candidates(stars: Photometry, least_snr: float = PSF_SNR) -> NDArray[np.int64]:
@@ -50,9 +52,9 @@ def field_variation(
 ) -> tuple[NDArray[np.int64], Variation]:
     """Drop stars whose width does not fit its surroundings; how the rest varies.
 
-    Widths and stretches of the stars are fitted by polynomials of growing degree. A degree is taken if it
-    lowers chi-square of one of them by more than ln(n) for each term (Schwarz 1978), and if there are ten
-    stars a term.
+    The width and both stretches of the stars are fitted by polynomials of growing degree. Each takes the
+    degree of the lowest Bayesian information criterion for noise of unknown strength, n ln(chi-square)
+    + terms ln(n) (Schwarz 1978), if there are six stars a term.
 
     Parameters
     ----------
@@ -62,27 +64,36 @@ def field_variation(
     most : int
     """
     x, y = stars.unit(stars.x[chosen], stars.y[chosen])
-    error = np.hypot(error, FLOOR)
-    keep = agreeing(value[:, 0], error[:, 0], 0.05)
-    best, found, most_gain, first = CONSTANT, keep, 0.0, np.zeros(3)
+    keep = agreeing(value[:, 0], np.hypot(error[:, 0], FLOOR), 0.05)
+    error = np.hypot(error, _FLOOR)
+    n, lowest = int(keep.sum()), np.full(3, np.inf)
+    amplitude, found = np.zeros((3, n_terms(most))), keep
+    degrees = np.zeros(3, np.int64)
     for degree in range(most + 1):
         terms = polynomial_terms(x, y, degree)
-        if degree and keep.sum() < _STARS_PER_TERM * terms.shape[1]:
+        if degree and n < _STARS_PER_TERM * terms.shape[1]:
             break
-        within, pulls = keep, np.empty_like(value)
+        within = keep
         for _ in range(3):
-            fits = []
-            for mode in range(3):
-                w = np.where(within, 1 / error[:, mode], 0.0)
-                fits.append(np.linalg.lstsq(terms * w[:, None], value[:, mode] * w, rcond=None)[0])
-                pulls[:, mode] = (value[:, mode] - terms @ fits[-1]) / error[:, mode]
+            fits = np.array([_fitted(terms, value[:, k], within / error[:, k]) for k in range(3)])
+            pulls = (value - terms @ fits.T) / error
             within = keep & (np.abs(pulls[:, 0]) < _CLIP)
         chi2 = np.minimum(pulls[keep] ** 2, _CLIP**2).sum(axis=0)
-        amplitude = np.array(fits)
-        amplitude[:, 0] = 0.0
-        if degree == 0:
-            first = chi2
-        gain = np.maximum(first - chi2 - (terms.shape[1] - 1) * np.log(keep.sum()), 0.0).sum()
-        if degree == 0 or gain > most_gain:
-            best, most_gain, found = Variation(degree, amplitude), gain, within
-    return chosen[found], best
+        criterion = n * np.log(np.maximum(chi2, 1e-30)) + terms.shape[1] * np.log(n)
+        better = criterion < lowest
+        lowest = np.where(better, criterion, lowest)
+        degrees[better] = degree
+        amplitude[better] = 0.0
+        amplitude[better, : terms.shape[1]] = fits[better]
+        if better[0]:
+            found = within
+    amplitude[:, 0] = 0.0
+    highest = int(degrees.max())
+    return chosen[found], Variation(highest, amplitude[:, : n_terms(highest)])
+
+
+def _fitted(
+    terms: NDArray[np.float64], value: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Coefficients of the terms by weighted least squares."""
+    return np.asarray(np.linalg.lstsq(terms * weight[:, None], value * weight, rcond=None)[0])
