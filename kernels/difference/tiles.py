@@ -20,6 +20,7 @@ from skytrawl.kernels.resample.types import HasPlanes
 
 _BLEND = 8  # pixels to either side of a seam over which two tiles are mixed
 _STRETCH = 1.15  # a tile may be larger than asked for by this, rather than cut in two
+_STEADY = 0.01  # part of a flux by which the PSF may be wrong in the corner of a tile
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,41 @@ def layout(shape: tuple[int, int], tile: int = 1024, border: int = 40) -> Layout
         sides.append(next_fast_len(widest + 2 * border, real=True))
         edges.append(cuts)
     return Layout((shape[0], shape[1]), (sides[0], sides[1]), border, edges[0], edges[1])
+
+
+def fitting_tile(shape: tuple[int, int], psfs: tuple[PsfModel, ...], most: int, border: int) -> int:
+    """Side of tiles in whose corners the PSF of their middle gives fluxes right to 1 %.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    psfs : tuple of PsfModel
+    most : int
+        Pixels, borders included; the answer where the PSFs vary so little.
+    border : int
+        Tiles smaller than six borders would be mostly border: they are not made.
+
+    Returns
+    -------
+    int
+    """
+    least, tile = 6 * border, most
+    while tile * 0.7 >= least and any(_unsteady(psf, layout(shape, tile, border)) for psf in psfs):
+        tile = int(tile * 0.7)
+    return tile
+
+
+def _unsteady(psf: PsfModel, cut: Layout) -> bool:
+    """Whether fluxes in the corner of a tile would be wrong: sum(P P0) / sum(P0^2), P0 of its middle."""
+    if psf.degree == 0:
+        return False
+    for i, j in cut.places:
+        y, x = ([e[k] - 0.5, (e[k] + e[k + 1] - 1) / 2, e[k + 1] - 0.5] for e, k in ((cut.y, i), (cut.x, j)))
+        middle, *corners = psf.at([x[1], x[0], x[2], x[0], x[2]], [y[1], y[0], y[0], y[2], y[2]])
+        own = float((middle * middle).sum())
+        if any(abs(float((corner * middle).sum()) / own - 1) > _STEADY for corner in corners):
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

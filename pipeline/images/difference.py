@@ -40,7 +40,9 @@ class Parameters:
         MODES,
     )
     window: float = option(0.0, "references with an exposure so near in time are not used", "d")
-    tile: int = option(1024, "side of the tiles of zogy, borders included", "pixel")
+    tile: int = option(
+        1024, "largest side of the tiles of zogy, borders included; less where the PSF varies", "pixel"
+    )
     degree: int = option(1, "degree of the kernel's variation over the field (matching)")
     half_width: int = option(7, "half width of the kernel (matching)", "pixel")
     radius: float = option(3.0, "stars of exposure and reference are the same within", "pixel")

@@ -96,14 +96,14 @@ def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], fl
 
 
 def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: str) -> Subtracted:
-    from skytrawl.kernels.difference.tiles import layout
+    from skytrawl.kernels.difference.tiles import fitting_tile, layout
     from skytrawl.kernels.difference.tiles import subtract as tiled
     from skytrawl.kernels.resample import Planes
 
     shape = science.planes.image.shape
     fwhm = max(science.row["fwhm"], aligned.measured.fwhm)
     border = max(_LEAST_BORDER, math.ceil(_BORDER_FWHM * fwhm))
-    tile = max(parameters.tile, 3 * border)
+    tile = fitting_tile(shape, (science.psf, aligned.measured.psf), max(parameters.tile, 3 * border), border)
     shift, relative = errors(science, aligned)
     planes = [science.planes, _without_sky(aligned)]
     sigmas = [science.sky_sigma, aligned.measured.background.sigma]
