@@ -37,28 +37,33 @@ def surroundings(  # type: ignore[no-untyped-def]
     n = len(peak_x)
     bits, n_negative, n_bad = flags.copy(), np.zeros(n, np.int64), np.zeros(n, np.int64)
     partner, squared, ratio = np.zeros(n, np.float32), np.full(n, -1, np.int64), np.zeros(n)
-    reach = int(np.floor(radius))
+    reach, infinite, exclude = int(np.floor(radius)), np.float32(np.inf), np.uint32(exclude)
     for k in range(n):
         side = np.float32(sign[k])
         left, right = max(peak_x[k] - half, 0), min(peak_x[k] + half + 1, columns)
         low, high = max(peak_y[k] - half, 0), min(peak_y[k] + half + 1, rows)
-        n_bad[k] = (2 * half + 1) ** 2 - (right - left) * (high - low)
+        # Sums in variables of their own and of the width of a pixel: the loop runs over vectors of them.
+        found, good, negative = np.uint32(0), np.int32(0), np.int32(0)
         for v in range(low, high):
             row, row_bits = difference[v, left:right], mask[v, left:right]
             for i in range(len(row)):
-                bits[k] |= row_bits[i]
-                bad = (row_bits[i] & exclude != 0) | (not np.isfinite(row[i]))
-                n_bad[k] += bad
-                n_negative[k] += (not bad) & (side * row[i] < 0)
+                bit, value = np.uint32(row_bits[i]), side * row[i]
+                fine = np.int32(bit & exclude == 0) & np.int32(abs(value) < infinite)
+                found |= bit
+                good += fine
+                negative += fine & np.int32(value < 0)
+        bits[k] |= np.uint16(found)
+        n_bad[k] = (2 * half + 1) ** 2 - good
+        n_negative[k] = negative
         depth = np.float32(0.0)
         place = -1
         left, right = max(peak_x[k] - reach, 0), min(peak_x[k] + reach + 1, columns)
         for v in range(max(peak_y[k] - reach, 0), min(peak_y[k] + reach + 1, rows)):
             row = score[v, left:right]
             # Most rows hold nothing deeper, and that is seen without a branch a pixel.
-            deeper = 0
+            deeper = np.int32(0)
             for i in range(len(row)):
-                deeper += -side * row[i] > depth
+                deeper |= np.int32(-side * row[i] > depth)
             if deeper == 0:
                 continue
             for i in range(len(row)):

@@ -13,6 +13,7 @@ _CLIP = 3.0
 _STARS_PER_TERM = 6
 # Relative error of a width or stretch below which stars weigh the same.
 _FLOOR = 0.003
+_EVIDENCE = 6.0
 
 
 def candidates(stars: Photometry, least_snr: float = PSF_SNR) -> NDArray[np.int64]:
@@ -52,9 +53,10 @@ def field_variation(
 ) -> tuple[NDArray[np.int64], Variation]:
     """Drop stars whose width does not fit its surroundings; how the rest varies.
 
-    The width and both stretches of the stars are fitted by polynomials of growing degree. Each takes the
-    degree of the lowest Bayesian information criterion for noise of unknown strength, n ln(chi-square)
-    + terms ln(n) (Schwarz 1978), if there are six stars a term.
+    The width and both stretches of the stars are fitted by polynomials of growing degree. Each takes a higher
+    degree if that lowers the information criterion of Schwarz (1978) for noise of unknown strength,
+    n ln(chi-square) + terms ln(n), by 6 (strong evidence, Kass & Raftery 1995), and if there are six stars a
+    term.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ def field_variation(
             within = keep & (np.abs(pulls[:, 0]) < _CLIP)
         chi2 = np.minimum(pulls[keep] ** 2, _CLIP**2).sum(axis=0)
         criterion = n * np.log(np.maximum(chi2, 1e-30)) + terms.shape[1] * np.log(n)
-        better = criterion < lowest
+        better = criterion < lowest - _EVIDENCE
         lowest = np.where(better, criterion, lowest)
         degrees[better] = degree
         amplitude[better] = 0.0
