@@ -4,8 +4,8 @@ Raise one when its kernels give other numbers for the same input. They stand apa
 a job can name them without loading these.
 """
 
-DETECT = "1"
-DIFFERENCE = "1"
-MEASURE = "1"
+DETECT = "2"
+DIFFERENCE = "2"
+MEASURE = "2"
 RENDER = "1"
 RESAMPLE = "1"

@@ -92,12 +92,15 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     inside = (x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5)
     x, y, number = x[inside], y[inside], near[inside]
     found = forced(planes["flux"], planes["flux_error"], planes["mask"], x, y)
+    # What makes the fluxes of constant stars scatter beyond their noise does so to any source.
+    scatter = float(row.get("scale_scatter") or 0.0)
+    error = np.hypot(found["flux_error"], scatter * np.asarray(found["flux"], np.float64))
     columns = {
         "position": number,
         "x": x,
         "y": y,
         "flux": np.asarray(found["flux"], np.float64) * njy,
-        "flux_error": np.asarray(found["flux_error"], np.float64) * njy,
+        "flux_error": error * njy,
         "flags": np.asarray(found["flags"]),
     }
     if total:
