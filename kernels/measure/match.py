@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytrawl.errors import ImageError
-from skytrawl.kernels.measure.ratio import flux_ratio
+from skytrawl.kernels.measure.ratio import extra_scatter, flux_ratio
 from skytrawl.kernels.measure.types import Match, Stars
 
 _CLIP = 4.0
@@ -109,27 +109,6 @@ def _pairs(
     return a[near], b[there[near]]
 
 
-def _extra(
-    residual: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    leverage: NDArray[np.float64],
-    now: float,
-    chi2: float,
-) -> float:
-    """Scatter that makes the mean chi-square 1; 0 if the errors explain all."""
-    free = max(len(residual) - 1, 1)
-    if now == 0 and chi2 <= 1:
-        return 0.0
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        if np.sum(residual**2 / (variance + middle**2 * leverage)) / free > 1:
-            low = middle
-        else:
-            high = middle
-    return low if low > 1e-9 else 0.0
-
-
 def _mean(value: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float, float, float]:
     """Weighted mean with its error after clipping, and the scatter beyond the errors."""
     use, scatter = np.ones(len(value), bool), 0.0
@@ -139,8 +118,7 @@ def _mean(value: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float
         use = np.abs(value - mean) < _CLIP * np.hypot(total, 0.01)
         w = use / total**2
         new = float(np.sum(w * value) / np.sum(w))
-        chi2 = float(np.sum(w * (value - new) ** 2) / max(use.sum() - 1, 1))
-        scatter = _extra((value - new)[use], error[use] ** 2, np.ones(int(use.sum())), scatter, chi2)
+        scatter = extra_scatter(value - new, error**2, np.ones(len(value)), use)
         done = abs(new - mean) < 1e-9
         mean = new
         if done:

@@ -1,5 +1,7 @@
 """Ratio of the fluxes of constant stars in two images, found among stars that vary and galaxies."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,10 +71,29 @@ class _Mixture:
         # The true flux lies between both measurements (York 1966).
         true = (g * ef**2 + self.ratio * f * eg**2) / self.noise
         ratio = float(np.sum(self.weight * true * f) / np.sum(self.weight * true * g))
-        signal = (ratio * g) ** 2
-        part = self.scatter**2 * signal / (self.noise + self.scatter**2 * signal)
-        square = ((part * (f - ratio * g)) ** 2 + part * self.noise) / signal
+        scatter = extra_scatter(f - ratio * g, self.noise, (ratio * g) ** 2, self.constant)
         # As if one source of each kind had been seen before: no kind is ever empty.
-        seen = float(self.constant.sum())
-        scatter = min(float(np.sqrt(((self.constant * square).sum() + _EXPECTED**2) / (seen + 1))), _MOST)
-        return _Mixture(f, ef, g, eg, ratio, scatter, (seen + 1) / (len(f) + 2))
+        share = (float(self.constant.sum()) + 1) / (len(f) + 2)
+        return _Mixture(f, ef, g, eg, ratio, min(scatter, _MOST), share)
+
+
+def extra_scatter(residual: Values, variance: Values, leverage: Values, weight: Any) -> float:
+    """Most likely scatter s of normal residuals of variance + s^2 leverage; 0 if the variance explains them.
+
+    Parameters
+    ----------
+    residual, variance, leverage : float64[n]
+    weight : float64[n] or bool[n]
+        How much of each is meant, 0 to 1; one of them is spent on the mean.
+    """
+    seen = float(np.sum(weight))
+    square = residual**2 * seen / max(seen - 1, 1.0)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        total = variance + middle**2 * leverage
+        if np.sum(weight * leverage * (square - total) / total**2) > 0:
+            low = middle
+        else:
+            high = middle
+    return low if low > 1e-9 else 0.0
