@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from skytrawl.kernels.measure.photometry import PSF_SNR, Photometry
 from skytrawl.kernels.measure.profile import FLOOR, Variation, agreeing
-from skytrawl.kernels.psf import n_terms, polynomial_terms
+from skytrawl.kernels.psf import polynomial_terms
 
 _MAX_STARS = 800
 _CLIP = 3.0
@@ -69,8 +69,7 @@ def field_variation(
     keep = agreeing(value[:, 0], np.hypot(error[:, 0], FLOOR), 0.05)
     error = np.hypot(error, _FLOOR)
     n, lowest = int(keep.sum()), np.full(3, np.inf)
-    amplitude, found = np.zeros((3, n_terms(most))), keep
-    degrees = np.zeros(3, np.int64)
+    best, degrees, found = [np.zeros(1)] * 3, np.zeros(3, np.int64), keep
     for degree in range(most + 1):
         terms = polynomial_terms(x, y, degree)
         if degree and n < _STARS_PER_TERM * terms.shape[1]:
@@ -85,13 +84,17 @@ def field_variation(
         better = criterion < lowest - _EVIDENCE
         lowest = np.where(better, criterion, lowest)
         degrees[better] = degree
-        amplitude[better] = 0.0
-        amplitude[better, : terms.shape[1]] = fits[better]
+        best = [fits[k] if better[k] else best[k] for k in range(3)]
         if better[0]:
             found = within
-    amplitude[:, 0] = 0.0
     highest = int(degrees.max())
-    return chosen[found], Variation(highest, amplitude[:, : n_terms(highest)])
+    # Degrees of the terms in the order of `polynomial_terms`.
+    total = np.array([j + i for j in range(highest + 1) for i in range(highest + 1 - j)])
+    amplitude = np.zeros((3, len(total)))
+    for k in range(3):
+        amplitude[k, total <= degrees[k]] = best[k]
+    amplitude[:, 0] = 0.0
+    return chosen[found], Variation(highest, amplitude)
 
 
 def _fitted(

@@ -1,6 +1,7 @@
 """Sky, stars, PSF, scale and cosmic rays on simulated and real images."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import Measured, background, cosmic_rays, match, measure
+from skytrawl.kernels.measure.select import field_variation
 
 
 def field(
@@ -100,6 +102,25 @@ def test_psf_follows_the_field() -> None:
     for x in (100, 512, 924):
         assert abs(found.psf.fwhm(x, 512) / (3.6 * (1 + 0.15 * (x / 1024 - 0.5))) - 1) < 0.025
     assert measure(image, variance=variance, degree=0).psf.degree == 0
+
+
+def test_each_shape_of_the_psf_has_its_own_degree() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(-1, 1, (2, 80))
+    error = np.full((80, 3), 0.004)
+    value = rng.normal(size=(80, 3)) * np.hypot(error, 0.003)
+    value[:, 0] += 0.02 * y**2
+    value[:, 1] += 0.02 * y
+    unit = SimpleNamespace(x=x, y=y, unit=lambda x, y: (x, y))
+    chosen, found = field_variation(unit, np.arange(80), value, error, 2)
+    assert found.degree == 2
+    assert len(chosen) > 70
+    # 1, x, x^2, y, xy, y^2
+    expected = np.zeros((3, 6))
+    expected[0, 5], expected[1, 3] = 0.02, 0.02
+    np.testing.assert_allclose(found.amplitude, expected, atol=0.006)
+    assert (found.amplitude[1, [2, 4, 5]] == 0).all()
+    assert (found.amplitude[2] == 0).all()
 
 
 def test_galaxies_do_not_widen_the_psf() -> None:

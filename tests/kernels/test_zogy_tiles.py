@@ -10,7 +10,7 @@ from subtracted import peaks, planes, sides, subtract_pair
 
 from skytrawl.errors import ParameterError
 from skytrawl.kernels import flags
-from skytrawl.kernels.difference import Side, layout, subtract, tile_side
+from skytrawl.kernels.difference import Side, fitting_tile, layout, subtract, tile_side
 from skytrawl.kernels.difference.fill import fill
 from skytrawl.kernels.difference.zogy import zogy
 from skytrawl.kernels.psf import PsfModel
@@ -168,6 +168,34 @@ def test_a_field_of_varying_psf_has_no_seams():
     error = np.sqrt(fine.blank_variance) / fine.f_s
     assert 0 < np.abs(np.diff(error, axis=1)).max() < 0.03 * np.median(error)
     assert abs(fine.scorr[~fine.bad].std() - 1) < 0.04
+
+
+def gaussian(sigma):
+    line = np.arange(-15, 16)
+    return np.exp(-0.5 * (line**2 + line[:, None] ** 2) / sigma**2) / (2 * np.pi * sigma**2)
+
+
+@pytest.mark.parametrize("change", [0.0, 0.02, 0.1])
+def test_tiles_fit_the_variation_of_the_psf(change):
+    """Fluxes in the corners are right to 1 % where that does not take too small tiles."""
+    flat = np.zeros((31, 31))
+    model = PsfModel(
+        np.float32([gaussian(1.5), flat, gaussian(1.5 * (1 + change)) - gaussian(1.5), flat, flat, flat]),
+        2, 300.0, 300.0, 300.0, 300.0,
+    )  # fmt: skip
+    tile = fitting_tile((600, 600), (PsfModel.constant(gaussian(1.5)), model), 700, 20)
+    assert tile == 700 if change == 0 else 120 <= tile < 700
+    source = model.at(575.0, 300.0, size=31)
+    image = np.zeros((600, 600), np.float32)
+    image[285:316, 560:591] = 1000 * source
+    side = Planes(image, np.ones_like(image), np.zeros(image.shape, np.uint16))
+    empty = side._replace(image=np.zeros_like(image))
+    words = {"sigma_science": 1.0, "sigma_reference": 0.1, "border": 20}
+    flux = subtract(side, empty, model, PsfModel.constant(gaussian(1.2)), tile=tile, **words).flux[300, 575]
+    assert abs(flux / 1000 - 1) < (0.01 if change < 0.1 else 0.03)
+    if change:
+        one = subtract(side, empty, model, PsfModel.constant(gaussian(1.2)), tile=700, **words)
+        assert abs(one.flux[300, 575] / 1000 - 1) > max(2 * abs(flux / 1000 - 1), 0.01)
 
 
 def test_a_prepared_reference_serves_many_images(pair, whole):
