@@ -1,4 +1,8 @@
-"""A reference on the pixels of an exposure, with its stars measured there."""
+"""A reference on the pixels of an exposure.
+
+What is known of the reference (sky, noise, PSF, stars) is carried over with its pixels instead of being
+measured again on every exposure.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from skytrawl.kernels import flags
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.measured import Exposure
-    from skytrawl.kernels.measure import Match, Measured
+    from skytrawl.kernels.measure import Match
+    from skytrawl.kernels.psf import PsfModel
     from skytrawl.kernels.resample import CoordinateGrid, Planes
 
 # Less of the exposure than this has a reference: nothing could be said about it.
@@ -27,28 +32,34 @@ class Aligned:
     Attributes
     ----------
     planes : Planes
-        Image units of the reference; unusable pixels are 0 with variance 1 and carry bits.
-    measured : Measured
-        PSF, stars and sky on these pixels.
+        Without its sky, image units of the reference; unusable pixels are 0 with variance 1 and carry bits.
+    sky_sigma : float32[ny, nx], image units
+        Noise of a pixel that holds nothing but sky, were it that of white noise.
+    psf : PsfModel
+        On these pixels.
+    fwhm : float, pixels
+    psf_error : float
+        Relative error of the PSF's width; NaN where unknown.
     match : Match
-        Its scale and shift against the exposure, after the images were laid upon each other.
+        Its scale against the exposure, and the shift between their headers that was taken out, in pixels of
+        the exposure.
     noise_correlation : float
         Of this resampling.
     reference_correlation : float
         That of the reference before it.
     overlap : float
         Part of the exposure that it covers.
-    moved : tuple of float
-        Shift (x, y) between the positions of the two headers that was taken out, pixels; the rest: `match`.
     """
 
     planes: Planes
-    measured: Measured
+    sky_sigma: np.ndarray
+    psf: PsfModel
+    fwhm: float
+    psf_error: float
     match: Match
     noise_correlation: float
     reference_correlation: float
     overlap: float
-    moved: tuple[float, float]
 
 
 def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Aligned:
@@ -67,30 +78,45 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     """
     from dataclasses import replace
 
-    from skytrawl.kernels.measure import match, measure
+    from skytrawl.kernels.resample.coadd_psf import Part, coadd_psf
 
     shape = science.planes.image.shape
     grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
     _require_overlap(science, reference, _share(grid, reference.planes.image.shape))
-    before = float(reference.row.get("noise_correlation") or 1.0)
-    first = shared(reference, science, radius=radius)
-    dx, dy = -first.dx, -first.dy
-    moved = (0.0, 0.0)
-    for turn in range(2):
-        # Reference minus science: a pixel (x, y) of the exposure shows what the reference has at + (dx, dy).
-        grid = replace(grid, origin=(grid.origin[0] - dy, grid.origin[1] - dx))
-        moved = (moved[0] + dx, moved[1] + dy)
-        planes, coverage, correlation = _onto(reference, grid, shape)
-        overlap = float(coverage.mean())
-        _require_overlap(science, reference, overlap)
-        bad = (planes.mask & flags.UNUSABLE) != 0
-        found = measure(planes.image, bad, variance=planes.variance)
-        both = match(science.stars, found.stars, radius=radius)
-        dx, dy = both.dx, both.dy
-        # Below a fiftieth of a pixel the noise term takes the shift; above it is worth a second round.
-        if turn or np.hypot(dx, dy) < 0.02:
-            break
-    return Aligned(planes, found, both, correlation, before, overlap, moved)
+    both = shared(science, reference, radius=radius)
+    # A pixel (x, y) of the exposure shows what the WCS put there of the reference, and (dx, dy) farther on.
+    grid = replace(grid, x=grid.x + both.dx, y=grid.y + both.dy)
+    planes, coverage, correlation = _onto(reference, grid, shape)
+    overlap = float(coverage.mean())
+    _require_overlap(science, reference, overlap)
+    rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
+    window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    psf = coadd_psf([Part(reference.psf, grid, 1.0, window)], shape)
+    lengths = ("dx", "dy", "dx_error", "dy_error", "shift_scatter")
+    pixel = reference.row["pixel_scale"] / science.row["pixel_scale"]
+    both = replace(both, **{name: pixel * getattr(both, name) for name in lengths})
+    return Aligned(
+        planes,
+        _sky_sigma(reference, grid, shape),
+        psf,
+        float(psf.fwhm((shape[1] - 1) / 2, (shape[0] - 1) / 2)),
+        float(reference.row.get("psf_error") or np.nan),
+        both,
+        correlation,
+        float(reference.row.get("noise_correlation") or 1.0),
+        overlap,
+    )
+
+
+def _sky_sigma(reference: Exposure, grid: CoordinateGrid, shape: tuple[int, int]) -> np.ndarray:
+    """Noise of the sky of the reference in every pixel of the exposure."""
+    from skytrawl.kernels.resample import Planes, resample
+
+    sky = np.square(reference.sky_sigma)
+    found = resample(Planes(sky, sky, np.zeros(sky.shape, flags.DTYPE)), grid, shape)
+    known = found.coverage & (found.variance > 0)
+    typical = np.median(found.variance[known]) if known.any() else np.float32(1)
+    return np.sqrt(np.where(known, found.variance, typical))
 
 
 def _share(grid: CoordinateGrid, shape: tuple[int, ...]) -> float:

@@ -105,7 +105,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     aligned = align(science, reference, radius=parameters.radius)
     done = subtract(science, aligned, parameters, backend)
     row = quality(science, aligned, done.planes, done.borders)
-    psf = aligned.measured.psf.to_arrays()
+    psf = aligned.psf.to_arrays()
     arrays = {
         **done.planes,
         **science.wcs_tables,

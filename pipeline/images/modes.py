@@ -81,18 +81,15 @@ def subtract(science: Exposure, aligned: Aligned, parameters: Parameters, backen
 def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], float]:
     """Uncertainty of the registration (x, y; pixels), and relative uncertainty of the flux of a star.
 
-    The shift that is left, its error and its scatter over the field add up; so do the errors of the scale
-    and of the two PSFs, of which a width wrong by a fraction f leaves 2 f of the flux of a star's core.
+    The error of the shift that was taken out and its scatter over the field add up; so do the errors of the
+    scale and of the two PSFs, of which a width wrong by a fraction f leaves 2 f of the flux of a star's core.
     """
     match = aligned.match
-    shift = tuple(
-        math.sqrt(left**2 + error**2 + match.shift_scatter**2)
-        for left, error in ((match.dx, match.dx_error), (match.dy, match.dy_error))
-    )
-    known = (float(science.row.get("psf_error") or 0.0), aligned.measured.psf_error)
+    shift = math.hypot(match.dx_error, match.shift_scatter), math.hypot(match.dy_error, match.shift_scatter)
+    known = (float(science.row.get("psf_error") or 0.0), aligned.psf_error)
     psf = 2.0 * np.array([error if math.isfinite(error) else 0.0 for error in known])
     relative = math.sqrt((match.scale_error / match.scale) ** 2 + float(np.square(psf).sum()))
-    return (shift[0], shift[1]), relative
+    return shift, relative
 
 
 def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: str) -> Subtracted:
@@ -101,12 +98,12 @@ def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: 
     from skytrawl.kernels.resample import Planes
 
     shape = science.planes.image.shape
-    fwhm = max(science.row["fwhm"], aligned.measured.fwhm)
+    fwhm = max(science.row["fwhm"], aligned.fwhm)
     border = max(_LEAST_BORDER, math.ceil(_BORDER_FWHM * fwhm))
-    tile = fitting_tile(shape, (science.psf, aligned.measured.psf), max(parameters.tile, 3 * border), border)
+    tile = fitting_tile(shape, (science.psf, aligned.psf), max(parameters.tile, 3 * border), border)
     shift, relative = errors(science, aligned)
-    planes = [science.planes, _without_sky(aligned)]
-    sigmas = [science.sky_sigma, aligned.measured.background.sigma]
+    planes = [science.planes, aligned.planes]
+    sigmas = [science.sky_sigma, aligned.sky_sigma]
     xp = None
     if backend == "cuda":
         from skytrawl.kernels.namespace import device_namespace
@@ -119,7 +116,7 @@ def _zogy(science: Exposure, aligned: Aligned, parameters: Parameters, backend: 
         planes[0],
         planes[1],
         science.psf,
-        aligned.measured.psf,
+        aligned.psf,
         sigma_science=sigmas[0],
         sigma_reference=sigmas[1],
         scale=aligned.match.scale,
@@ -165,7 +162,7 @@ def _stored(
     if level_box:
         flux, scorr, difference = _levelled(flux, scorr, difference, _host(done.flux_error), bad, level_box)
     covered = (aligned.planes.mask & flags.REFERENCE) == 0
-    reference = (aligned.planes.image - aligned.measured.background.level) * scale
+    reference = aligned.planes.image * scale
     return Subtracted(
         {
             "difference": plane(difference),
@@ -230,19 +227,15 @@ def _reference_side(science: Exposure, aligned: Aligned) -> Any:
     from skytrawl.kernels.difference.types import Side
 
     ny, nx = science.planes.image.shape
-    planes = _without_sky(aligned)
+    planes = aligned.planes
     return Side(
         image=planes.image,
         variance=planes.variance,
-        psf=aligned.measured.psf.at((nx - 1) / 2, (ny - 1) / 2),
-        sigma=aligned.measured.background.median_sigma,
+        psf=aligned.psf.at((nx - 1) / 2, (ny - 1) / 2),
+        sigma=float(np.median(aligned.sky_sigma)),
         scale=1.0 / aligned.match.scale,
         bad=(aligned.planes.mask & flags.UNUSABLE) != 0,
     )
-
-
-def _without_sky(aligned: Aligned) -> Any:
-    return aligned.planes._replace(image=aligned.planes.image - aligned.measured.background.level)
 
 
 def _gain(row: dict[str, Any]) -> float | None:

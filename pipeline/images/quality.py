@@ -49,8 +49,6 @@ def quality(
             for name in ("scale", "scale_error", "scale_scatter", "dx", "dy", "dx_error", "dy_error")
         },
         "shift_scatter": float(match.shift_scatter),
-        "moved_x": aligned.moved[0],
-        "moved_y": aligned.moved[1],
         "n_match": int(match.n_stars),
         "n_good": int(good.sum()),
         "n_bad": int(good.size - good.sum()),

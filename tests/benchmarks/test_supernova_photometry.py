@@ -41,6 +41,7 @@ def statistics(pulls: np.ndarray) -> str:
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(3600)
 def test_pulls_of_supernovae_on_galaxies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = tmp_path / "raw"
     simulate_exposures(
