@@ -68,7 +68,7 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     Parameters
     ----------
     science, reference : Exposure
-    radius : float, pixels
+    radius : float, pixels of the reference
         Stars are the same if they lie so near.
 
     Raises

@@ -4,7 +4,6 @@ Bare is the same functions (read, block, write) in a plain loop, on a store of i
 of the best of several rounds that alternate, because other work on the machine can only add time.
 """
 
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from bare import bare_seconds, peak_memory
 
 PARTITIONS = 56
 OBSERVATIONS = 100
@@ -88,31 +88,13 @@ def loop(spec: Any, partitions: list[int]) -> float:
     return time.perf_counter() - began
 
 
-def bare_process(case: Case, index: int, count: int, out: Path, barrier: Any, answers: Any) -> None:
+def bare_process(case: Case, count: int, out: Path, index: int, barrier: Any, answers: Any) -> None:
     """One of `count` bare processes, warm before the clock starts."""
     loop(open_case(case, case.folder / "small.zarr", out.with_suffix(f".warm{index}")), [0, 1])
     spec = open_case(case, case.archive, out.with_suffix(f".{index}"))
     barrier.wait()
     loop(spec, list(range(index, PARTITIONS, count)))
-    answers.put(time.time())
-
-
-def bare(case: Case, count: int, name: str) -> float:
-    """Seconds that `count` bare processes need for the archive together."""
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(count + 1), context.Queue()
-    arguments = [
-        (case, index, count, case.folder / f"bare-{name}", barrier, answers) for index in range(count)
-    ]
-    processes = [context.Process(target=bare_process, args=each) for each in arguments]
-    for process in processes:
-        process.start()
-    barrier.wait(timeout=300)
-    began = time.time()
-    ends = [answers.get(timeout=900) for _ in processes]
-    for process in processes:
-        process.join()
-    return max(ends) - began
+    answers.put((time.time(), 1.0))
 
 
 def engine(case: Case, count: int, name: str) -> tuple[float, float, float]:
@@ -138,17 +120,14 @@ def engine(case: Case, count: int, name: str) -> tuple[float, float, float]:
     return seconds, peak, plan.memory_worker
 
 
-def peak_memory() -> int:
-    """Greatest resident memory of this process, in bytes."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
-
-
 def overhead(case: Case) -> dict[str, float]:
     """Ratios of the best times over alternating rounds, and the greatest memory."""
     rows, peaks, projected = [], [], 0.0
     for number in range(ROUNDS):
-        one, two = bare(case, 1, f"1-{number}"), bare(case, 2, f"2-{number}")
+        one, two = (
+            bare_seconds(bare_process, count, case, count, case.folder / f"bare-{count}-{number}")
+            for count in (1, 2)
+        )
         run_one, peak, projected = engine(case, 1, f"1-{number}")
         run_two, _, _ = engine(case, 2, f"2-{number}")
         rows.append((one, run_one, two, run_two))

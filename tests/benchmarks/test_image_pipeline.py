@@ -6,7 +6,6 @@ plain loops, one process a worker; of the long steps over every fifth frame, tak
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare import bare_seconds, peak_memory
 
 WORKERS = 2
 SHARE = {"exposures": 5, "difference": 5}  # bare loops of these take one frame of so many
@@ -97,30 +97,6 @@ def bare_ingest(task: tuple[list[Path], Path], index: int, barrier: Any, answers
     answers.put((time.time(), len(files) / len(some)))
 
 
-def bare_seconds(function: Any, task: tuple[Any, ...]) -> float:
-    """Seconds that bare processes, warm before the clock starts, would need for all frames."""
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(WORKERS + 1), context.Queue()
-    processes = [
-        context.Process(target=function, args=(task, index, barrier, answers)) for index in range(WORKERS)
-    ]
-    for process in processes:
-        process.start()
-    barrier.wait(timeout=900)
-    began = time.time()
-    ends = [answers.get(timeout=3600) for _ in processes]
-    for process in processes:
-        process.join()
-    return (max(end for end, _ in ends) - began) * ends[0][1]
-
-
-def peak_memory() -> int:
-    """Greatest resident memory of this process since it was last asked, in bytes."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(status["VmHWM"].split()[0]) * 1024
-
-
 def contents(path: Path) -> dict[str, str]:
     """Hash of the values of every frame."""
     from skytrawl.catalogs.images.current import open_frames
@@ -147,7 +123,7 @@ def timed_job(home: Path, job: str) -> dict[str, float]:
         assert not done.failed, done.failed
         peak = max(client.run(peak_memory).values())
     task = (job, source, home / f"bare-{job}", words)
-    bare = bare_seconds(bare_jobs, task)
+    bare = bare_seconds(bare_jobs, WORKERS, task)
     plan = make_plan(job, source, workers=WORKERS, threads=1, **words)
     tidy(home, job)
     return {"seconds": seconds, "bare": bare, "peak": peak, "projected": plan.memory_worker}
@@ -168,7 +144,7 @@ def timed_ingest(home: Path) -> dict[str, float]:
         seconds = time.perf_counter() - began
         peak = max(client.run(peak_memory).values())
     (home / "bare-exposures").mkdir()
-    bare = bare_seconds(bare_ingest, (files, home / "bare-exposures"))
+    bare = bare_seconds(bare_ingest, WORKERS, (files, home / "bare-exposures"))
     tidy(home, "exposures")
     return {"seconds": seconds, "bare": bare, "peak": peak, "projected": np.nan}
 
