@@ -105,6 +105,13 @@ def contents(path: Path) -> dict[str, str]:
     return dict(zip(table["id"].tolist(), table["content"].tolist(), strict=True))
 
 
+def cache(folder: Path) -> None:
+    """Read all files of a folder, so that both sides of a ratio find them in the page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
+
+
 def timed_job(home: Path, job: str) -> dict[str, float]:
     """Bare and engine seconds of a job, greatest memory of a worker and the plan's projection."""
     from skytrawl.deploy.local import connect
@@ -116,6 +123,7 @@ def timed_job(home: Path, job: str) -> dict[str, float]:
         for number, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"]):
             task = (warm, job, source, home / f"warm-{job}-{number}", words)
             client.submit(*task, workers=[worker], pure=False).result()
+        cache(source)
         client.run(peak_memory)
         began = time.perf_counter()
         done = run(job, source, home / job, client=client, **words)
@@ -134,8 +142,7 @@ def timed_ingest(home: Path) -> dict[str, float]:
     from skytrawl.deploy.local import connect
 
     files = sorted((home / "raw").glob("*_ooi_*"))
-    for path in (home / "raw").glob("c4d_*"):
-        path.read_bytes()  # both sides read from the page cache
+    cache(home / "raw")
     with connect("local", workers=WORKERS, threads=1) as client:
         address = client.scheduler.address
         ingest(files[-2 * WORKERS :], home / "warm-exposures", cluster=address)
