@@ -73,7 +73,7 @@ def layout(shape: tuple[int, int], tile: int = 1024, border: int = 40) -> Layout
 
 
 def fitting_tile(shape: tuple[int, int], psfs: tuple[PsfModel, ...], most: int, border: int) -> int:
-    """Side of tiles in whose corners the PSF of their middle gives fluxes right to 1 %.
+    """Side of tiles in whose corners the PSF of their middle gives fluxes right to 1 %, if not too small.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def fitting_tile(shape: tuple[int, int], psfs: tuple[PsfModel, ...], most: int, 
     most : int
         Pixels, borders included; the answer where the PSFs vary so little.
     border : int
-        Tiles smaller than six borders would be mostly border: they are not made.
+        Tiles are not cut below six borders, where they would be mostly border.
 
     Returns
     -------

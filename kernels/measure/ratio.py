@@ -31,7 +31,7 @@ def flux_ratio(f: Values, ef: Values, g: Values, eg: Values) -> tuple[float, flo
     Returns
     -------
     ratio, error, scatter : float
-        The scatter is that of constant stars, relative, beyond their errors; the error holds it.
+        The scatter is that of constant stars, relative, beyond their errors, 5 % at most; the error holds it.
     constant : bool[n]
         Sources that are rather constant stars.
     """

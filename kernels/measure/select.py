@@ -12,7 +12,7 @@ _CLIP = 3.0
 # Stars that each term of the polynomial asks for.
 _STARS_PER_TERM = 6
 # Relative error of a width or stretch below which stars weigh the same.
-_FLOOR = 0.003
+_ALIKE = 0.003
 _EVIDENCE = 6.0
 
 
@@ -67,7 +67,7 @@ def field_variation(
     """
     x, y = stars.unit(stars.x[chosen], stars.y[chosen])
     keep = agreeing(value[:, 0], np.hypot(error[:, 0], FLOOR), 0.05)
-    error = np.hypot(error, _FLOOR)
+    error = np.hypot(error, _ALIKE)
     n, lowest = int(keep.sum()), np.full(3, np.inf)
     best, degrees, found = [np.zeros(1)] * 3, np.zeros(3, np.int64), keep
     for degree in range(most + 1):

@@ -83,7 +83,7 @@ def _holds(window: tuple[int, int, int, int], x: float, y: float) -> bool:
     return bool(top <= y < bottom and left <= x < right)
 
 
-def _jacobian(grid: CoordinateGrid, x: float, y: float) -> tuple[NDArray[np.float64], float, float]:
+def jacobian(grid: CoordinateGrid, x: float, y: float) -> tuple[NDArray[np.float64], float, float]:
     """Matrix from output to input offsets at an output position, and the input position."""
     xs, ys = positions(grid, np.array([y - 0.5, y, y + 0.5]), np.array([x - 0.5, x, x + 0.5]))
     matrix = np.array(
@@ -95,13 +95,13 @@ def _jacobian(grid: CoordinateGrid, x: float, y: float) -> tuple[NDArray[np.floa
 def _half(part: Part) -> int:
     """Half side of the stamp on the coadd that holds that of the exposure."""
     top, bottom, left, right = part.window
-    matrix, _, _ = _jacobian(part.grid, (left + right - 1) / 2, (top + bottom - 1) / 2)
+    matrix, _, _ = jacobian(part.grid, (left + right - 1) / 2, (top + bottom - 1) / 2)
     return math.ceil(max(part.psf.shape) // 2 / math.sqrt(abs(np.linalg.det(matrix))) - 1e-3)
 
 
 def _on_coadd(part: Part, x: float, y: float, half: int) -> NDArray[np.float64] | None:
     """Stamp of an exposure's PSF on the pixels of the coadd, sum 1; None where it has no position."""
-    matrix, px, py = _jacobian(part.grid, x, y)
+    matrix, px, py = jacobian(part.grid, x, y)
     if not np.isfinite(matrix).all():
         return None
     size = max(part.psf.shape) + 2 * _PAD

@@ -37,12 +37,12 @@ class Aligned:
         Noise of a pixel that holds nothing but sky, were it that of white noise.
     psf : PsfModel
         On these pixels.
-    fwhm : float, pixels
+    fwhm : float, pixels, in the middle of what the reference covers
     psf_error : float
         Relative error of the PSF's width; NaN where unknown.
     match : Match
-        Its scale against the exposure, and the shift between their headers that was taken out, in pixels of
-        the exposure.
+        Its scale against the exposure, and the shift (reference minus exposure) between their headers that
+        was taken out, along x and y of the exposure and in its pixels.
     noise_correlation : float
         Of this resampling.
     reference_correlation : float
@@ -78,7 +78,7 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     """
     from dataclasses import replace
 
-    from skytrawl.kernels.resample.coadd_psf import Part, coadd_psf
+    from skytrawl.kernels.resample.coadd_psf import Part, coadd_psf, jacobian
 
     shape = science.planes.image.shape
     grid = coordinate_grid(science.wcs, reference.wcs, shape, shape_in=reference.planes.image.shape)
@@ -92,20 +92,29 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
     window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     psf = coadd_psf([Part(reference.psf, grid, 1.0, window)], shape)
-    lengths = ("dx", "dy", "dx_error", "dy_error", "shift_scatter")
-    pixel = reference.row["pixel_scale"] / science.row["pixel_scale"]
-    both = replace(both, **{name: pixel * getattr(both, name) for name in lengths})
+    middle = (window[2] + window[3] - 1) / 2, (window[0] + window[1] - 1) / 2
     return Aligned(
         planes,
         _sky_sigma(reference, grid, shape),
         psf,
-        float(psf.fwhm((shape[1] - 1) / 2, (shape[0] - 1) / 2)),
+        float(psf.fwhm(*middle)),
         float(reference.row.get("psf_error") or np.nan),
-        both,
+        _turned(both, jacobian(grid, *middle)[0]),
         correlation,
         float(reference.row.get("noise_correlation") or 1.0),
         overlap,
     )
+
+
+def _turned(match: Match, matrix: np.ndarray) -> Match:
+    """The shift along the axes of the exposure; `matrix` takes offsets on it to those on the reference."""
+    from dataclasses import replace
+
+    back = np.linalg.inv(matrix)
+    dx, dy = (back @ [match.dx, match.dy]).tolist()
+    dx_error, dy_error = np.sqrt(back**2 @ np.square([match.dx_error, match.dy_error])).tolist()
+    scatter = float(match.shift_scatter * np.sqrt(abs(np.linalg.det(back))))
+    return replace(match, dx=dx, dy=dy, dx_error=dx_error, dy_error=dy_error, shift_scatter=scatter)
 
 
 def _sky_sigma(reference: Exposure, grid: CoordinateGrid, shape: tuple[int, int]) -> np.ndarray:
@@ -115,8 +124,7 @@ def _sky_sigma(reference: Exposure, grid: CoordinateGrid, shape: tuple[int, int]
     sky = np.square(reference.sky_sigma)
     found = resample(Planes(sky, sky, np.zeros(sky.shape, flags.DTYPE)), grid, shape)
     known = found.coverage & (found.variance > 0)
-    typical = np.median(found.variance[known]) if known.any() else np.float32(1)
-    return np.sqrt(np.where(known, found.variance, typical))
+    return np.sqrt(np.where(known, found.variance, np.median(found.variance[known])))
 
 
 def _share(grid: CoordinateGrid, shape: tuple[int, ...]) -> float:
@@ -151,7 +159,9 @@ def shared(base: Exposure, other: Exposure, *, radius: float = 3.0) -> Match:
 
     x, y = sky_to_pixel(other.wcs, *pixel_to_sky(base.wcs, base.stars.x, base.stars.y))
     x, y = np.nan_to_num(x, nan=-1e9), np.nan_to_num(y, nan=-1e9)
-    return match(replace(base.stars, x=x, y=y), other.stars, radius=radius)
+    pixel = base.row["pixel_scale"] / other.row["pixel_scale"]
+    errors = {"x_error": pixel * base.stars.x_error, "y_error": pixel * base.stars.y_error}
+    return match(replace(base.stars, x=x, y=y, **errors), other.stars, radius=radius)
 
 
 def _onto(

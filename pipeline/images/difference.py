@@ -45,7 +45,9 @@ class Parameters:
     )
     degree: int = option(1, "degree of the kernel's variation over the field (matching)")
     half_width: int = option(7, "half width of the kernel (matching)", "pixel")
-    radius: float = option(3.0, "stars of exposure and reference are the same within", "pixel")
+    radius: float = option(
+        3.0, "stars of exposure and reference are the same within so many pixels of the reference", "pixel"
+    )
     most_masked: float = option(0.9, "exposures of which more is unusable are refused")
     step: float = option(
         0.0, "store planes as integers with a step of so many sigma; 0 loses nothing", "sigma"

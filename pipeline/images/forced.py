@@ -92,19 +92,22 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     inside = (x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5)
     x, y, number = x[inside], y[inside], near[inside]
     found = forced(planes["flux"], planes["flux_error"], planes["mask"], x, y)
+    light = flux = np.asarray(found["flux"], np.float64)
+    reference = _reference_flux(planes, x, y) if total else None
+    if reference is not None:
+        light = flux + reference
     # What makes the fluxes of constant stars scatter beyond their noise does so to any source.
-    scatter = float(row.get("scale_scatter") or 0.0)
-    error = np.hypot(found["flux_error"], scatter * np.asarray(found["flux"], np.float64))
+    error = np.hypot(found["flux_error"], float(row.get("scale_scatter") or 0.0) * light)
     columns = {
         "position": number,
         "x": x,
         "y": y,
-        "flux": np.asarray(found["flux"], np.float64) * njy,
+        "flux": flux * njy,
         "flux_error": error * njy,
         "flags": np.asarray(found["flags"]),
     }
-    if total:
-        columns["reference_flux"] = _reference_flux(planes, x, y) * njy
+    if reference is not None:
+        columns["reference_flux"] = reference * njy
     columns["usable"] = (
         np.isfinite(columns["flux"])
         & (columns["flux_error"] > 0)

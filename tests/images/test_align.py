@@ -1,0 +1,75 @@
+"""A reference carried onto an exposure that is turned, flipped and of another scale."""
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from pairs import draw
+
+from skytrawl.catalogs.images.frame import Frame
+from skytrawl.catalogs.images.measured import Exposure, exposure_of, measure_frame
+from skytrawl.catalogs.images.wcs import cards_of
+from skytrawl.images.align import align
+
+SIZE, PIXEL = 384, 0.26  # arcsec
+DX, DY = 1.2, -0.7  # px of the exposure: its WCS puts the reference so far from where it is
+RATIO = 1.7
+
+
+def exposure(
+    name: str,
+    matrix: np.ndarray,
+    pixel: float,
+    offset: tuple[float, float] = (0.0, 0.0),
+    gain: float = 1.0,
+) -> Exposure:
+    """Stars at the same sky, on pixels turned by `matrix`; its WCS is `offset` pixels wrong."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+    wcs.wcs.crpix, wcs.wcs.cd = [SIZE / 2, SIZE / 2], matrix * pixel / 3600
+    rng = np.random.default_rng(3)
+    sky = rng.uniform(-50, 50, (2, 90)) / 3600
+    x, y = wcs.all_world2pix(150.0 + sky[0], 2.0 + sky[1], 0)
+    flux = gain * 10 ** rng.uniform(3, 5, 90)
+    image = np.zeros((SIZE, SIZE))
+    draw(image, x, y, flux, 0.9 / pixel)
+    image += np.random.default_rng(len(name)).normal(0, 5.0 * gain, image.shape)
+    wcs.wcs.crpix += offset
+    planes = {
+        "image": image.astype(np.float32),
+        "variance": np.full(image.shape, (5.0 * gain) ** 2, np.float32),
+        "mask": np.zeros(image.shape, np.uint16),
+    }
+    frame = Frame(name, planes, {"cards": cards_of(wcs, image.shape)}, {"pixel_scale": pixel}, {})
+    return exposure_of(measure_frame(frame))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "pixel"),
+    [
+        (np.array([[-1.0, 0.0], [0.0, 1.0]]), PIXEL),
+        (np.array([[0.0, 1.0], [1.0, 0.0]]), PIXEL),
+        (np.array([[1.0, 0.0], [0.0, 1.0]]), PIXEL),
+        (np.array([[-0.8, 0.6], [0.6, 0.8]]), 1.3 * PIXEL),
+    ],
+    ids=["alike", "turned", "flipped", "turned and coarser"],
+)
+def test_shift_and_scale_are_those_of_the_exposure(matrix: np.ndarray, pixel: float) -> None:
+    science = exposure("science", np.array([[-1.0, 0.0], [0.0, 1.0]]), PIXEL, (DX, DY), RATIO)
+    reference = exposure("reference", matrix, pixel)
+    found = align(science, reference)
+    # The WCS of the exposure says that a star lies (DX, DY) farther on than it does.
+    assert found.match.dx == pytest.approx(DX, abs=0.03)
+    assert found.match.dy == pytest.approx(DY, abs=0.03)
+    assert found.match.scale == pytest.approx(RATIO, rel=0.01)
+    assert 0 < found.match.dx_error < 0.02
+    left = science.planes.image - RATIO * found.planes.image
+    bright = science.stars.snr > 100
+    y, x = (np.rint(v[bright]).astype(int) for v in (science.stars.y, science.stars.x))
+    # In the middle the same light; a coarser reference is broader.
+    peak = science.planes.image[y, x]
+    covered = found.planes.mask[y, x] == 0
+    assert np.median(np.abs(left[y, x] / peak)[covered]) < (0.03 if pixel == PIXEL else 0.2)
+    assert found.fwhm == pytest.approx(science.psf.fwhm(SIZE / 2, SIZE / 2), rel=0.12)
+    # As strong over many pixels as in the reference.
+    noise = found.sky_sigma[150:230, 150:230] * np.sqrt(found.noise_correlation)
+    assert np.median(noise) == pytest.approx(5.0 * PIXEL / pixel, rel=0.1)
