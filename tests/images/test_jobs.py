@@ -33,6 +33,7 @@ from skytrawl.images.completeness import (
 )
 from skytrawl.images.ingest import ingest_images
 from skytrawl.images.light_curves import write_light_curves
+from skytrawl.kernels.detect.forced import forced
 from skytrawl.runner import RunSummary, run
 
 GOOD = 6  # exposures of one field, the second half with injected sources
@@ -332,6 +333,22 @@ def test_jobs_over_light_curves_take_them(survey: Survey, tmp_path: Path) -> Non
     scores = open_results(tmp_path / "scores")["dmdt-score"].to_dataset()["score"].values
     assert np.isfinite(scores).mean() > 0.8
     assert "scan" in open_results(tmp_path / "scan")
+
+
+def test_errors_of_fluxes_hold_the_scatter_of_constant_stars(survey: Survey) -> None:
+    made, source, scatters = open_frames(survey.home / "forced difference"), survey.differences, []
+    for name in made.ids:
+        frame = made.read(name)
+        if frame.row["verdict"] == "refused":
+            continue
+        row, a = source.record(name)["row"], frame.arrays
+        planes = source.read(name, ["flux", "flux_error", "mask"]).arrays
+        plain = forced(planes["flux"], planes["flux_error"], planes["mask"], a["x"], a["y"])
+        extra = row["scale_scatter"] * plain["flux"]
+        expected = row["njy_per_unit"] * np.hypot(plain["flux_error"], extra)
+        np.testing.assert_allclose(a["flux_error"], expected, rtol=1e-6)
+        scatters.append(row["scale_scatter"])
+    assert max(scatters) > 0
 
 
 def test_no_flux_is_delivered_twice(survey: Survey, tmp_path: Path) -> None:
