@@ -4,8 +4,8 @@ Raise one when its kernels give other numbers for the same input. They stand apa
 a job can name them without loading these.
 """
 
-DETECT = "2"
+DETECT = "3"
 DIFFERENCE = "2"
-MEASURE = "2"
+MEASURE = "3"
 RENDER = "1"
-RESAMPLE = "1"
+RESAMPLE = "2"

@@ -22,8 +22,8 @@ _BATCH = 256  # sources drawn at a time
 class Psf(Protocol):
     """What a PSF must be able to do: a `PsfModel` or anything like it."""
 
-    def at(self, x: Any, y: Any, *, dx: float, dy: float) -> NDArray[np.float32]:
-        """Stamp at (x, y) of a star that sits (dx, dy) from the centre of the middle pixel."""
+    def at(self, x: Any, y: Any, *, dx: Any, dy: Any) -> NDArray[np.float32]:
+        """Stamps at (x, y) of stars that sit (dx, dy) from the centre of the middle pixel."""
 
     def fwhm(self, x: Any, y: Any) -> NDArray[np.float64]:
         """Widths, pixels."""
@@ -204,8 +204,7 @@ def _columns(sources: Mapping[str, Any]) -> Columns:
 
 def _points(psf: Psf, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
     """Stamps of the PSF where sources lie on the pixels."""
-    away = zip(x, y, x - np.rint(x), y - np.rint(y), strict=True)
-    return np.stack([psf.at(float(u), float(v), dx=float(du), dy=float(dv)) for u, v, du, dv in away])
+    return psf.at(x, y, dx=x - np.rint(x), dy=y - np.rint(y))
 
 
 def _profiles(psf: Psf, part: Columns) -> list[tuple[np.ndarray, np.ndarray]]:

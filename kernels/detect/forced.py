@@ -7,7 +7,9 @@ import numpy as np
 from skytrawl.errors import SchemaError
 from skytrawl.kernels.detect.types import as_plane, check_planes
 from skytrawl.kernels.flags import NO_DATA
+from skytrawl.kernels.psf import PsfModel
 
+_BATCH = 256  # stamps at a time
 # Column: (dtype, unit, meaning).
 COLUMNS = {
     "flux": ("float64", "image", "PSF flux at (x, y), signed; NaN where the map has none"),
@@ -63,6 +65,40 @@ def forced(flux: Any, flux_error: Any, mask: Any, x: Any, y: Any, *, xp: Any = N
         "order": orders,
         "flags": _bits(mask, x, y, xp),
     }
+
+
+def psf_flux(image: Any, bad: Any, psf: PsfModel, x: Any, y: Any) -> np.ndarray:
+    """PSF flux at positions of an image: least squares on its usable pixels, all of one weight.
+
+    Parameters
+    ----------
+    image : float32[ny, nx], image units, without its sky
+    bad : bool[ny, nx]
+        Pixels that are not used.
+    psf : PsfModel
+    x, y : float64[n], px
+
+    Returns
+    -------
+    float64[n], image units
+        NaN where less than half of sum(P^2) falls on usable pixels.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    flux = np.full(len(x), np.nan)
+    sides = [np.arange(side) - side // 2 for side in psf.shape]
+    for first in range(0, len(x), _BATCH):
+        rows = slice(first, first + _BATCH)
+        column, row = np.rint(x[rows]).astype(np.int64), np.rint(y[rows]).astype(np.int64)
+        stamps = psf.at(x[rows], y[rows], dx=x[rows] - column, dy=y[rows] - row).astype(np.float64)
+        j, i = row[:, None, None] + sides[0][:, None], column[:, None, None] + sides[1]
+        inside = (j >= 0) & (j < image.shape[0]) & (i >= 0) & (i < image.shape[1])
+        place = np.where(inside, j, 0), np.where(inside, i, 0)
+        used = np.where(inside & ~bad[place], stamps, 0.0)
+        weight = np.square(used).sum(axis=(1, 2))
+        known = weight >= 0.5 * np.square(stamps).sum(axis=(1, 2))
+        total = np.sum(used * np.where(used != 0, image[place], 0.0), axis=(1, 2))
+        flux[rows] = np.where(known, total / np.where(known, weight, 1.0), np.nan)
+    return flux
 
 
 def _bits(mask: Any, x: Any, y: Any, xp: Any) -> Any:

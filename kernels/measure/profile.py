@@ -9,6 +9,7 @@ from skytrawl.kernels.measure import cpu
 from skytrawl.kernels.measure.photometry import Photometry
 from skytrawl.kernels.measure.shape import Moffat, coefficients, half_width, oversampling, shape_modes
 from skytrawl.kernels.measure.stars import locus
+from skytrawl.kernels.psf import term_degrees
 
 FLOOR = 0.01  # part of a star by which no PSF is trusted: one bright star shall not be the PSF
 _TURNS = 16
@@ -46,9 +47,9 @@ class Variation:
 
     def corrected(self, by: "Variation") -> "Variation":
         """Sum with a variation of the same or a lower degree, as measured on what this one leaves."""
-        if by.degree < self.degree:
-            return self
-        return Variation(self.degree, self.amplitude + by.amplitude)
+        amplitude = self.amplitude.copy()
+        amplitude[:, term_degrees(self.degree) <= by.degree] += by.amplitude
+        return Variation(self.degree, amplitude)
 
 
 CONSTANT = Variation()

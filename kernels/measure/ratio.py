@@ -11,7 +11,7 @@ Values = NDArray[np.float64]
 _OTHERS = 0.2
 _SHARE = 0.7
 # Relative scatter of constant stars before any is seen, and the largest that they may have.
-_EXPECTED, _MOST = 0.01, 0.05
+_EXPECTED, MOST_SCATTER = 0.01, 0.05
 _STARTS = 50
 _TURNS = 200
 
@@ -74,7 +74,7 @@ class _Mixture:
         scatter = extra_scatter(f - ratio * g, self.noise, (ratio * g) ** 2, self.constant)
         # As if one source of each kind had been seen before: no kind is ever empty.
         share = (float(self.constant.sum()) + 1) / (len(f) + 2)
-        return _Mixture(f, ef, g, eg, ratio, min(scatter, _MOST), share)
+        return _Mixture(f, ef, g, eg, ratio, min(scatter, MOST_SCATTER), share)
 
 
 def extra_scatter(residual: Values, variance: Values, leverage: Values, weight: Any) -> float:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from skytrawl.kernels.measure.photometry import PSF_SNR, Photometry
 from skytrawl.kernels.measure.profile import FLOOR, Variation, agreeing
-from skytrawl.kernels.psf import polynomial_terms
+from skytrawl.kernels.psf import polynomial_terms, term_degrees
 
 _MAX_STARS = 800
 _CLIP = 3.0
@@ -88,11 +88,10 @@ def field_variation(
         if better[0]:
             found = within
     highest = int(degrees.max())
-    # Degrees of the terms in the order of `polynomial_terms`.
-    total = np.array([j + i for j in range(highest + 1) for i in range(highest + 1 - j)])
-    amplitude = np.zeros((3, len(total)))
+    of_term = term_degrees(highest)
+    amplitude = np.zeros((3, len(of_term)))
     for k in range(3):
-        amplitude[k, total <= degrees[k]] = best[k]
+        amplitude[k, of_term <= degrees[k]] = best[k]
     amplitude[:, 0] = 0.0
     return chosen[found], Variation(highest, amplitude)
 

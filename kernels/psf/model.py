@@ -29,6 +29,16 @@ def polynomial_terms(x: ArrayLike, y: ArrayLike, degree: int) -> NDArray[np.floa
     return np.stack([x**i * y**j for j in range(degree + 1) for i in range(degree + 1 - j)], axis=-1)
 
 
+def term_degrees(degree: int) -> NDArray[np.int64]:
+    """Degree i + j of each of the `polynomial_terms`; those up to a lower degree are its terms in its order.
+
+    Returns
+    -------
+    int64[n_terms]
+    """
+    return np.array([i + j for j in range(degree + 1) for i in range(degree + 1 - j)])
+
+
 @dataclass(frozen=True, eq=False)
 class PsfModel:
     """PSF at any place of an image: ``sum_k basis[k] * term_k((x - x0) / xscale, (y - y0) / yscale)``.
@@ -43,6 +53,8 @@ class PsfModel:
         `polynomial_terms`.
     degree : int
     x0, y0, xscale, yscale : float, image pixels (0-based)
+        Beyond x0 +- xscale and y0 +- yscale the PSF is that of the nearest place within: polynomials run
+        away where nothing holds them.
     sampling : float
         Image pixels per sample; 0.5 is twice as fine as the image.
 
@@ -93,17 +105,17 @@ class PsfModel:
 
     def terms(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Polynomial terms float64[..., n_terms] at positions in image pixels."""
-        x = (np.asarray(x, np.float64) - self.x0) / self.xscale
-        y = (np.asarray(y, np.float64) - self.y0) / self.yscale
-        return polynomial_terms(x, y, self.degree)
+        u = np.clip((np.asarray(x, np.float64) - self.x0) / self.xscale, -1.0, 1.0)
+        v = np.clip((np.asarray(y, np.float64) - self.y0) / self.yscale, -1.0, 1.0)
+        return polynomial_terms(u, v, self.degree)
 
     def at(
         self,
         x: ArrayLike = 0.0,
         y: ArrayLike = 0.0,
         *,
-        dx: float = 0.0,
-        dy: float = 0.0,
+        dx: ArrayLike = 0.0,
+        dy: ArrayLike = 0.0,
         size: int | None = None,
     ) -> NDArray[np.float32]:
         """PSF at positions of the image, in image pixels, with the sum 1.
@@ -111,8 +123,8 @@ class PsfModel:
         Parameters
         ----------
         x, y : float or arrays of one shape, image pixels
-        dx, dy : float, pixels
-            Where the star sits relative to the centre of the middle pixel. The sum is 1 for (0, 0); a shifted
+        dx, dy : float, or arrays of the shape of x and y, pixels
+            Where the stars sit relative to the centre of the middle pixel. The sum is 1 for (0, 0); a shifted
             star loses what leaves the stamp.
         size : int, odd
             Side of the stamps (zeros outside the samples, cut inside). Default `shape`.
@@ -127,16 +139,17 @@ class PsfModel:
         samples = np.tensordot(self.terms(x, y), self.basis.astype(np.float64), 1)
         stamps = self._stamps(samples, ny, nx, 0.0, 0.0)
         total = stamps.sum(axis=(-2, -1), keepdims=True)
-        if dx or dy:
+        if np.any(dx) or np.any(dy):
             stamps = self._stamps(samples, ny, nx, dx, dy)
         return (stamps / total).astype(np.float32)
 
     def _stamps(
-        self, samples: NDArray[np.float64], ny: int, nx: int, dx: float, dy: float
+        self, samples: NDArray[np.float64], ny: int, nx: int, dx: ArrayLike, dy: ArrayLike
     ) -> NDArray[np.float64]:
-        along_y = resampling(samples.shape[-2], ny, 1.0 / self.sampling, -dy / self.sampling)
-        along_x = resampling(samples.shape[-1], nx, 1.0 / self.sampling, -dx / self.sampling)
-        return along_y @ samples @ along_x.T
+        step = 1.0 / self.sampling
+        along_y = resampling(samples.shape[-2], ny, step, -np.asarray(dy, np.float64) * step)
+        along_x = resampling(samples.shape[-1], nx, step, -np.asarray(dx, np.float64) * step)
+        return along_y @ samples @ np.swapaxes(along_x, -1, -2)
 
     def fwhm(self, x: ArrayLike = 0.0, y: ArrayLike = 0.0) -> NDArray[np.float64]:
         """Diameter in image pixels of the circle with the area in which the PSF exceeds half its maximum.

@@ -131,15 +131,15 @@ class MoffatField:
         return stamps
 
     def at(
-        self, x: Any, y: Any, *, dx: float = 0.0, dy: float = 0.0, size: int | None = None
+        self, x: Any, y: Any, *, dx: Any = 0.0, dy: Any = 0.0, size: int | None = None
     ) -> NDArray[np.float32]:
         """PSF stamps at positions, as `skytrawl.kernels.psf.PsfModel.at` gives them.
 
         Parameters
         ----------
         x, y : float or float64 array of shape (n,)
-        dx, dy : float
-            Where the star sits relative to the centre of the middle pixel.
+        dx, dy : float, or float64 array of shape (n,)
+            Where the stars sit relative to the centre of the middle pixel.
         size : int, optional
             Odd side; by default ten widths.
 
@@ -156,7 +156,7 @@ class MoffatField:
         quadratics, none = self.quadratics(u, v), np.zeros_like(u)
         moffat_stamps(stamps, none, none, quadratics, self.beta)
         total = stamps.sum(axis=(1, 2), dtype=np.float64, keepdims=True)
-        if dx or dy:
+        if np.any(dx) or np.any(dy):
             moffat_stamps(stamps, none + dx, none + dy, quadratics, self.beta)
         result = (stamps / total).astype(np.float32)
         return result[0] if np.ndim(x) == 0 else result

@@ -262,7 +262,7 @@ class Coadd:
             for entry in self._entries
             if entry.psf is not None and entry.grid is not None
         ]
-        return coadd_psf(parts, self.shape) if len(parts) == len(self._entries) else None
+        return coadd_psf(parts) if len(parts) == len(self._entries) else None
 
 
 def _middle(values: Any, xp: Any) -> float:

@@ -27,16 +27,15 @@ class Part(NamedTuple):
     window: tuple[int, int, int, int]
 
 
-def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int | None = None) -> PsfModel:
+def coadd_psf(parts: Sequence[Part], *, degree: int | None = None) -> PsfModel:
     """PSF of a weighted mean of exposures.
 
-    At a raster of places on the coadd the PSFs of the exposures that reach there are resampled as their
-    images were and averaged; a polynomial of the position goes through the means.
+    At a raster of places, as far as any exposure reaches, the PSFs of those that reach there are resampled as
+    their images were and averaged; a polynomial of the position goes through the means.
 
     Parameters
     ----------
     parts : sequence of Part
-    shape : (ny, nx) of the coadd
     degree : int, optional
         Of the polynomial; less if few places are covered. Default: the highest of the exposures.
 
@@ -45,10 +44,13 @@ def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int | No
     PsfModel
         With one sample per pixel of the coadd.
     """
-    half = max(_half(part) for part in parts)
+    half, windows = max(_half(part) for part in parts), zip(*(part.window for part in parts), strict=True)
     degree = max(part.psf.degree for part in parts) if degree is None else degree
-    places = 2 * degree + 3
-    ys, xs = ((np.arange(places) + 0.5) / places * side - 0.5 for side in shape)
+    top, bottom, left, right = (f(ends) for f, ends in zip((min, max, min, max), windows, strict=True))
+    sides = np.array([right - left, bottom - top])
+    centre = np.array([left, top]) + sides / 2 - 0.5
+    places = (np.arange(2 * degree + 3) + 0.5) / (2 * degree + 3) - 0.5
+    xs, ys = centre[:, None] + sides[:, None] * places
     found, where = [], []
     for y in ys:
         for x in xs:
@@ -62,15 +64,15 @@ def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int | No
     if not found:
         # Exposures that are small or strips of the field may lie between the places of the raster.
         for part in parts:
-            top, bottom, left, right = part.window
-            stamp = _on_coadd(part, (left + right - 1) / 2, (top + bottom - 1) / 2, half)
+            x, y = _middle(part.window)
+            stamp = _on_coadd(part, x, y, half)
             if stamp is not None:
                 found.append(stamp)
-                where.append(((left + right - 1) / 2, (top + bottom - 1) / 2))
+                where.append((x, y))
     if not found:
         raise ImageError("the PSF of the coadd is not known at any place: the exposures do not reach there")
     means, place = np.array(found), np.array(where)
-    centre, spread = np.array(shape[::-1]) / 2 - 0.5, np.array(shape[::-1]) / 2
+    spread = sides / 2
     while n_terms(degree) > len(means) // 2 and degree > 0:
         degree -= 1
     u, v = ((place - centre) / spread).T
@@ -81,6 +83,11 @@ def coadd_psf(parts: Sequence[Part], shape: tuple[int, int], *, degree: int | No
 def _holds(window: tuple[int, int, int, int], x: float, y: float) -> bool:
     top, bottom, left, right = window
     return bool(top <= y < bottom and left <= x < right)
+
+
+def _middle(window: tuple[int, int, int, int]) -> tuple[float, float]:
+    top, bottom, left, right = window
+    return (left + right - 1) / 2, (top + bottom - 1) / 2
 
 
 def jacobian(grid: CoordinateGrid, x: float, y: float) -> tuple[NDArray[np.float64], float, float]:
@@ -94,8 +101,7 @@ def jacobian(grid: CoordinateGrid, x: float, y: float) -> tuple[NDArray[np.float
 
 def _half(part: Part) -> int:
     """Half side of the stamp on the coadd that holds that of the exposure."""
-    top, bottom, left, right = part.window
-    matrix, _, _ = jacobian(part.grid, (left + right - 1) / 2, (top + bottom - 1) / 2)
+    matrix, _, _ = jacobian(part.grid, *_middle(part.window))
     return math.ceil(max(part.psf.shape) // 2 / math.sqrt(abs(np.linalg.det(matrix))) - 1e-3)
 
 

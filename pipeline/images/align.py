@@ -91,7 +91,7 @@ def align(science: Exposure, reference: Exposure, *, radius: float = 3.0) -> Ali
     _require_overlap(science, reference, overlap)
     rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
     window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    psf = coadd_psf([Part(reference.psf, grid, 1.0, window)], shape)
+    psf = coadd_psf([Part(reference.psf, grid, 1.0, window)])
     middle = (window[2] + window[3] - 1) / 2, (window[0] + window[1] - 1) / 2
     return Aligned(
         planes,

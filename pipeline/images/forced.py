@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from skytrawl.catalogs.images.frame import Frame
     from skytrawl.catalogs.images.store import FrameStore
 
-_PLANES = ("flux", "flux_error", "mask")
-_TILE = 512  # pixels over which one PSF of the reference serves
+_ARRAYS = ("flux", "flux_error", "mask", "reference", "reference_psf_basis", "reference_psf_frame")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,8 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     from skytrawl.catalogs.images.frame import Frame
     from skytrawl.catalogs.images.wcs import sky_to_pixel
     from skytrawl.kernels import flags
-    from skytrawl.kernels.detect.forced import forced
+    from skytrawl.kernels.detect.forced import forced, psf_flux
+    from skytrawl.kernels.psf import PsfModel
 
     record = store.record(unit.id)
     row = record["row"]
@@ -81,9 +81,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     njy = float(row.get("njy_per_unit") or np.nan)
     if not np.isfinite(njy):
         raise ImageError("no zero point: give the exposures one at ingest to get light curves in nJy")
-    total = parameters.photometry == "total"
-    extra = ("reference", "reference_psf_basis", "reference_psf_frame") if total else ()
-    frame = store.read(unit.id, [*_PLANES, *extra, *wcs_arrays(record["attrs"])])
+    frame = store.read(unit.id, [*_ARRAYS, *wcs_arrays(record["attrs"])])
     planes = frame.arrays
     shape = planes["flux"].shape
     wcs = wcs_of_frame(frame)
@@ -92,27 +90,26 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     inside = (x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5)
     x, y, number = x[inside], y[inside], near[inside]
     found = forced(planes["flux"], planes["flux_error"], planes["mask"], x, y)
-    light = flux = np.asarray(found["flux"], np.float64)
-    reference = _reference_flux(planes, x, y) if total else None
-    if reference is not None:
-        light = flux + reference
-    # What makes the fluxes of constant stars scatter beyond their noise does so to any source.
-    error = np.hypot(found["flux_error"], float(row.get("scale_scatter") or 0.0) * light)
+    model = PsfModel.from_arrays({name: planes[f"reference_psf_{name}"] for name in ("basis", "frame")})
+    bad = ~np.isfinite(planes["reference"]) | ((planes["mask"] & flags.UNUSABLE) != 0)
+    flux = np.asarray(found["flux"], np.float64)
+    beneath = psf_flux(planes["reference"], bad, model, x, y)
+    # What makes the fluxes of constant stars scatter beyond their noise does so to any source, with all its
+    # light; an error of the scale leaves as much of what lies beneath.
+    relative = np.hypot(row["scale_scatter"], row["scale_error"] / row["scale"])
     columns = {
         "position": number,
         "x": x,
         "y": y,
         "flux": flux * njy,
-        "flux_error": error * njy,
+        "flux_error": np.hypot(found["flux_error"], relative * (flux + beneath)) * njy,
+        "reference_flux": beneath * njy,
         "flags": np.asarray(found["flags"]),
     }
-    if reference is not None:
-        columns["reference_flux"] = reference * njy
     columns["usable"] = (
         np.isfinite(columns["flux"])
         & (columns["flux_error"] > 0)
         & ((columns["flags"] & flags.UNUSABLE) == 0)
-        & np.isfinite(columns.get("reference_flux", columns["flux"]))
     )
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ("position",))
     counts = {"n_positions": len(x), "n_usable": int(columns["usable"].sum())}
@@ -129,38 +126,6 @@ def _near(payload: dict[str, Any], row: dict[str, Any], shape: tuple[int, ...]) 
     return np.flatnonzero(points @ centre >= np.cos(min(reach, np.pi)))
 
 
-def _reference_flux(planes: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """PSF flux of the reference at positions, image units of the exposure; NaN where too little is usable.
-
-    Unweighted least squares on the usable pixels, with the PSF of the middle of each tile.
-    """
-    from scipy.signal import fftconvolve
-
-    from skytrawl.kernels import flags
-    from skytrawl.kernels.detect.forced import forced
-    from skytrawl.kernels.psf import PsfModel
-
-    image = planes["reference"]
-    good = np.isfinite(image) & ((planes["mask"] & flags.UNUSABLE) == 0)
-    light = np.where(good, image, 0.0)
-    ny, nx = image.shape
-    model = PsfModel.from_arrays({name: planes[f"reference_psf_{name}"] for name in ("basis", "frame")})
-    flux = np.full(image.shape, np.nan, np.float32)
-    for top in range(0, ny, _TILE):
-        for left in range(0, nx, _TILE):
-            bottom, right = min(top + _TILE, ny), min(left + _TILE, nx)
-            psf = model.at((left + right - 1) / 2, (top + bottom - 1) / 2)[::-1, ::-1].astype(np.float64)
-            half = max(psf.shape) // 2
-            first = max(top - half, 0), max(left - half, 0)
-            window = (slice(first[0], bottom + half), slice(first[1], right + half))
-            sums = fftconvolve(light[window], psf, mode="same")
-            weights = fftconvolve(good[window].astype(np.float64), psf * psf, mode="same")
-            weights[weights < 0.5 * np.square(psf).sum()] = np.nan
-            inner = (slice(top - first[0], bottom - first[0]), slice(left - first[1], right - first[1]))
-            flux[top:bottom, left:right] = (sums / weights)[inner]
-    return np.asarray(forced(flux, np.ones_like(flux), planes["mask"], x, y)["flux"], np.float64)
-
-
 def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: FrameStore) -> None:
     """Write the light curves of all positions into their archive."""
     from skytrawl.images.light_curves import write_light_curves
@@ -169,8 +134,8 @@ def close(out: FrameStore, parameters: Parameters, prepared: Prepared, store: Fr
 
 
 def memory(unit: Unit, parameters: Parameters, prepared: Prepared) -> int:
-    """Bytes: three planes, more in double precision for the flux of the reference."""
-    return (80 if parameters.photometry == "total" else 20) * unit.pixels + 64 * len(prepared.payload["ra"])
+    """Bytes: four planes, and a table of the positions."""
+    return 30 * unit.pixels + 100 * len(prepared.payload["ra"])
 
 
 JOB = FrameJob(

@@ -9,6 +9,7 @@ import numpy as np
 
 from skytrawl.catalogs.images.quality_columns import COLUMNS as COLUMNS
 from skytrawl.kernels import flags
+from skytrawl.kernels.measure.ratio import MOST_SCATTER
 
 if TYPE_CHECKING:
     from skytrawl.catalogs.images.measured import Exposure
@@ -89,6 +90,8 @@ def verdict(row: dict[str, Any]) -> tuple[str, str]:
         reasons.append("no pixel has a difference")
     elif not low <= row["mad_scorr"] <= high:
         reasons.append(f"the noise of S_corr is {row['mad_scorr']:.2f} instead of 1")
+    if row["scale_scatter"] >= MOST_SCATTER:
+        reasons.append(f"constant stars scatter by {100 * MOST_SCATTER:.0f} % or more")
     if row["footprint_mean"] > MOST_FOOTPRINT_MEAN:
         reasons.append(f"stars leave {100 * row['footprint_mean']:.0f} % of their flux")
     if row["footprint_std"] > MOST_FOOTPRINT_STD:

@@ -1,14 +1,18 @@
 """A reference carried onto an exposure that is turned, flipped and of another scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS
 from pairs import draw
+from scipy.ndimage import uniform_filter
 
 from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.measured import Exposure, exposure_of, measure_frame
 from skytrawl.catalogs.images.wcs import cards_of
 from skytrawl.images.align import align
+from skytrawl.kernels.psf import PsfModel
 
 SIZE, PIXEL = 384, 0.26  # arcsec
 DX, DY = 1.2, -0.7  # px of the exposure: its WCS puts the reference so far from where it is
@@ -21,11 +25,15 @@ def exposure(
     pixel: float,
     offset: tuple[float, float] = (0.0, 0.0),
     gain: float = 1.0,
+    shift: float = 0.0,
 ) -> Exposure:
-    """Stars at the same sky, on pixels turned by `matrix`; its WCS is `offset` pixels wrong."""
+    """Stars at the same sky, on pixels turned by `matrix` and moved by `shift` along x.
+
+    Its WCS is `offset` pixels wrong.
+    """
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
-    wcs.wcs.crpix, wcs.wcs.cd = [SIZE / 2, SIZE / 2], matrix * pixel / 3600
+    wcs.wcs.crpix, wcs.wcs.cd = [SIZE / 2 + shift, SIZE / 2], matrix * pixel / 3600
     rng = np.random.default_rng(3)
     sky = rng.uniform(-50, 50, (2, 90)) / 3600
     x, y = wcs.all_world2pix(150.0 + sky[0], 2.0 + sky[1], 0)
@@ -73,3 +81,21 @@ def test_shift_and_scale_are_those_of_the_exposure(matrix: np.ndarray, pixel: fl
     # As strong over many pixels as in the reference.
     noise = found.sky_sigma[150:230, 150:230] * np.sqrt(found.noise_correlation)
     assert np.median(noise) == pytest.approx(5.0 * PIXEL / pixel, rel=0.1)
+
+
+def test_psf_of_a_reference_that_covers_a_part() -> None:
+    matrix = np.array([[-1.0, 0.0], [0.0, 1.0]])
+    science, reference = exposure("science", matrix, PIXEL), exposure("reference", matrix, PIXEL, shift=280)
+    # Steep: continued over the exposure, it would be negative.
+    samples = reference.psf.at(size=31).astype(np.float64)
+    wide = uniform_filter(samples, 5)
+    half = SIZE / 2
+    psf = PsfModel(
+        np.float32([(samples + wide) / 2, (wide - samples) / 2, 0 * wide]), 1, half, half, half, half
+    )
+    found = align(science, replace(reference, psf=psf))
+    assert 0.2 < found.overlap < 0.3
+    for x in (8, 50, 90):
+        middle = found.psf.at(x, 200)[15, 15]
+        assert middle == pytest.approx(psf.at(x + 280, 200)[15, 15], rel=0.01)
+    assert found.psf.fwhm(SIZE, 200) == pytest.approx(found.psf.fwhm(104, 200), rel=0.01)

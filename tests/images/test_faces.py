@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             planes = {k: np.where(bad, np.nan, v).astype(np.float32) for k, v in planes.items()}
             measured = statistics(scorr[~bad]) | {"n_good": int((~bad).sum()), "n_bad": int(bad.sum())}
             measured |= {"footprint_mean": 0.05, "footprint_std": 0.1, "stars_beyond_5": 0.0, "limit": 23.0}
+            measured["scale_scatter"] = 0.01
             measured["verdict"], measured["reason"] = verdict(measured)
             store.write(
                 Frame(name, {**planes, "mask": mask}, {**wcs, "mode": mode}, {**row, "fwhm": 4.0, **measured})
@@ -147,6 +149,17 @@ def written(draw: Callable[[Path], Figure], path: Path) -> Figure:
     assert min(pixels.shape[:2]) > 300
     assert (pixels.min(axis=-1) < 0.9).mean() > 0.02
     return figure
+
+
+def test_verdict_names_all_that_is_wrong() -> None:
+    good: dict[str, Any] = {
+        "n_good": 9, "mad_scorr": 1.0, "scale_scatter": 0.049, "footprint_mean": 0.1, "footprint_std": 0.1,
+        "stars_beyond_5": 0.1,
+    }  # fmt: skip
+    assert verdict(good) == ("good", "")
+    word, reason = verdict({**good, "scale_scatter": 0.05, "mad_scorr": 2.0})
+    assert word == "poor"
+    assert reason == "the noise of S_corr is 2.00 instead of 1; constant stars scatter by 5 % or more"
 
 
 def test_panels(stores: SimpleNamespace, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from numpy.testing import assert_allclose
 
 from skytrawl.errors import SchemaError
 from skytrawl.kernels import flags
-from skytrawl.kernels.detect.forced import COLUMNS, forced
+from skytrawl.kernels.detect.forced import COLUMNS, forced, psf_flux
+from skytrawl.kernels.psf import PsfModel
 
 from .conftest import needs_jit
 from .detect_scenes import scene
@@ -94,3 +95,45 @@ def test_input():
         forced(plane, plane, mask, [1.0], [1.0, 2.0])
     with pytest.raises(SchemaError, match="flux_error"):
         forced(plane, plane[:2], mask, [1.0], [1.0])
+
+
+def star_field(rng, n, size=31):
+    """Stars of a PSF that varies over 300 pixels, without noise."""
+    grid = np.hypot(*np.meshgrid(*2 * [np.arange(2 * size + 1) - size])) / 2
+    narrow, wide = ((1 + (grid / width) ** 2) ** -3.0 for width in (2.0, 2.5))
+    psf = PsfModel(np.float32([narrow + wide, wide - narrow, 0 * wide]) / 60, 1, 150, 150, 150, 150, 0.5)
+    x, y = positions(rng, n, 300 // n)
+    flux, image = rng.uniform(-50, 100, len(x)), np.zeros((300, 300), np.float32)
+    half = psf.shape[0] // 2
+    for u, v, f in zip(x, y, flux, strict=True):
+        stamp = psf.at(u, v, dx=float(u - np.rint(u)), dy=float(v - np.rint(v)))
+        rows, columns = (np.arange(-half, half + 1) + int(np.rint(c)) for c in (v, u))
+        inside = np.ix_((rows >= 0) & (rows < 300), (columns >= 0) & (columns < 300))
+        image[np.ix_(rows[(rows >= 0) & (rows < 300)], columns[(columns >= 0) & (columns < 300)])] += (
+            f * stamp[inside]
+        )
+    return image, psf, x, y, flux
+
+
+def test_flux_on_the_pixels_themselves():
+    rng = np.random.default_rng(21)
+    image, psf, x, y, flux = star_field(rng, 5)
+    bad = rng.random(image.shape) < 0.1
+    image[bad] = np.nan
+    found = psf_flux(image, bad, psf, x, y)
+    known = np.isfinite(found)
+    assert known.sum() >= 20
+    assert_allclose(found[known], flux[known], atol=0.001)
+    # An error of the position costs what the PSF loses.
+    assert np.nanmedian(psf_flux(image, bad, psf, x + 0.5, y) / flux) < 0.98
+
+
+def test_flux_is_unknown_where_half_of_the_star_is():
+    image, psf, _, _, _ = star_field(np.random.default_rng(22), 3)
+    bad = np.zeros(image.shape, bool)
+    bad[:, :151] = True
+    image[bad] = np.nan
+    x = np.array([149.0, 152.0, 299.0, 300.0, -400.0, 5.0])
+    known = np.isfinite(psf_flux(image, bad, psf, x, np.full(6, 150.0)))
+    assert known.tolist() == [False, True, True, False, False, False]
+    assert psf_flux(image, bad, psf, [], []).shape == (0,)

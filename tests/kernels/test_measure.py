@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from skytrawl.errors import ImageError
 from skytrawl.kernels.measure import Measured, background, cosmic_rays, match, measure
+from skytrawl.kernels.measure.profile import Variation
 from skytrawl.kernels.measure.select import field_variation
 
 
@@ -121,6 +122,15 @@ def test_each_shape_of_the_psf_has_its_own_degree() -> None:
     np.testing.assert_allclose(found.amplitude, expected, atol=0.006)
     assert (found.amplitude[1, [2, 4, 5]] == 0).all()
     assert (found.amplitude[2] == 0).all()
+
+
+def test_a_correction_of_lower_degree_is_added_to_its_own_terms() -> None:
+    first = Variation(2, np.arange(18.0).reshape(3, 6))
+    # 1, x, y among 1, x, x^2, y, xy, y^2
+    more = first.corrected(Variation(1, np.full((3, 3), 100.0)))
+    expected = first.amplitude + 100 * np.array([1, 1, 0, 1, 0, 0])
+    assert more.degree == 2
+    np.testing.assert_array_equal(more.amplitude, expected)
 
 
 def test_galaxies_do_not_widen_the_psf() -> None:

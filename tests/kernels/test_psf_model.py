@@ -54,6 +54,24 @@ def test_field_variation_follows_the_polynomial() -> None:
     np.testing.assert_array_equal(again.at(100, 200), model.at(100, 200))
 
 
+def test_each_star_has_its_own_shift() -> None:
+    basis = np.float32([moffat(41, 6.0, step=1.0), 0.01 * moffat(41, 9.0), 0.01 * moffat(41, 4.0)])
+    model = PsfModel(basis, 1, 50, 50, 50, 50, 0.5)
+    rng = np.random.default_rng(8)
+    x, y = rng.uniform(0, 100, (2, 20))
+    dx, dy = x - np.rint(x), y - np.rint(y)
+    together = model.at(x, y, dx=dx, dy=dy)
+    single = [model.at(u, v, dx=float(du), dy=float(dv)) for u, v, du, dv in zip(x, y, dx, dy, strict=True)]
+    np.testing.assert_allclose(together, single, rtol=1e-6, atol=1e-9)
+
+
+def test_beyond_its_field_the_psf_is_that_of_the_edge() -> None:
+    narrow, wide = (moffat(31, width) / moffat(31, width).sum() for width in (3.0, 4.0))
+    model = PsfModel(np.float32([(narrow + wide) / 2, (wide - narrow) / 2, 0 * narrow]), 1, 50, 50, 50, 50)
+    np.testing.assert_array_equal(model.at(1e6, -1e6), model.at(100, 0))
+    assert model.fwhm(-300.0, 20.0) == model.fwhm(0.0, 20.0)
+
+
 def test_size_cuts_and_pads() -> None:
     model = PsfModel.constant(moffat(21, 3.0))
     assert model.at(size=41).shape == (41, 41)
