@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 
-def bare_seconds(function: Callable[..., None], count: int, *task: Any) -> float:
-    """Seconds that `count` processes need together, from a common start to the end of the last.
+
+def bare_seconds(function: Callable[..., None], count: int, *task: Any) -> tuple[float, float]:
+    """Seconds that `count` processes need together, from a common start to the end of the last, and CPU time.
 
     Each calls ``function(*task, index, barrier, answers)``, which gets warm, waits at the barrier, works, and
-    puts the time and by how much all the work exceeds what was done.
+    puts the time, its CPU seconds since the barrier, and by how much all the work exceeds what was done.
     """
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(count + 1), context.Queue()
@@ -25,7 +27,15 @@ def bare_seconds(function: Callable[..., None], count: int, *task: Any) -> float
     ends = [answers.get(timeout=3600) for _ in processes]
     for process in processes:
         process.join()
-    return float((max(end for end, _ in ends) - began) * ends[0][1])
+    times, cpu, factors = zip(*ends, strict=True)
+    return (max(times) - began) * factors[0], sum(cpu) * factors[0]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its children."""
+    process = psutil.Process()
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(time.user + time.system for time in times))
 
 
 def peak_memory() -> int:
