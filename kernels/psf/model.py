@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skytrawl.errors import ParameterError
-from skytrawl.kernels.psf.spline import resampling
+from skytrawl.kernels.psf.spline import prefilter, resampling
 
 _FINE = 8  # samples per image pixel where a width is read off
 
@@ -136,20 +137,31 @@ class PsfModel:
         ny, nx = self.shape if size is None else (size, size)
         if ny % 2 == 0 or nx % 2 == 0:
             raise ParameterError(f"the side of a PSF stamp must be odd, not {size}")
-        samples = np.tensordot(self.terms(x, y), self.basis.astype(np.float64), 1)
-        stamps = self._stamps(samples, ny, nx, 0.0, 0.0)
-        total = stamps.sum(axis=(-2, -1), keepdims=True)
-        if np.any(dx) or np.any(dy):
-            stamps = self._stamps(samples, ny, nx, dx, dy)
-        return (stamps / total).astype(np.float32)
+        terms = self.terms(x, y)
+        flat = terms.reshape(-1, terms.shape[-1])
+        total = flat @ self._stamps(np.eye(flat.shape[1]), ny, nx, 0.0, 0.0).sum(axis=(-2, -1))
+        stamps = self._stamps(flat, ny, nx, dx, dy) / total[:, None, None]
+        return stamps.reshape(*terms.shape[:-1], ny, nx).astype(np.float32)
+
+    @cached_property
+    def _coefficients(self) -> NDArray[np.float64]:
+        """Of the spline through the samples of each term."""
+        from skytrawl.kernels.psf.cpu import PAD
+
+        along_y, along_x = (prefilter(side) for side in self.basis.shape[1:])
+        coefficients = along_y @ self.basis.astype(np.float64) @ along_x.T
+        return np.pad(coefficients, ((0, 0), (PAD, PAD), (PAD, PAD)))
 
     def _stamps(
-        self, samples: NDArray[np.float64], ny: int, nx: int, dx: ArrayLike, dy: ArrayLike
+        self, terms: NDArray[np.float64], ny: int, nx: int, dx: ArrayLike, dy: ArrayLike
     ) -> NDArray[np.float64]:
-        step = 1.0 / self.sampling
-        along_y = resampling(samples.shape[-2], ny, step, -np.asarray(dy, np.float64) * step)
-        along_x = resampling(samples.shape[-1], nx, step, -np.asarray(dx, np.float64) * step)
-        return along_y @ samples @ np.swapaxes(along_x, -1, -2)
+        # Numba is loaded only now: models may be read and written without.
+        from skytrawl.kernels.psf import cpu
+
+        out = np.empty((len(terms), ny, nx))
+        u, v = (np.broadcast_to(np.asarray(d, np.float64).ravel(), len(terms)) for d in (dx, dy))
+        cpu.stamps(self._coefficients, terms, u, v, 1.0 / self.sampling, out)
+        return out
 
     def fwhm(self, x: ArrayLike = 0.0, y: ArrayLike = 0.0) -> NDArray[np.float64]:
         """Diameter in image pixels of the circle with the area in which the PSF exceeds half its maximum.

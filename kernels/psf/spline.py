@@ -19,30 +19,18 @@ def prefilter(n: int) -> NDArray[np.float64]:
     return np.asarray(np.linalg.inv(samples), np.float64)
 
 
-def resampling(n_in: int, n_out: int, step: float, offset: ArrayLike) -> NDArray[np.float64]:
-    """Matrices from samples to values of their spline.
+@lru_cache(maxsize=512)
+def resampling(n_in: int, n_out: int, step: float, offset: float) -> NDArray[np.float64]:
+    """Matrix from samples to values of their spline.
 
     Output i lies at sample ``n_in // 2 + (i - n_out // 2) * step + offset``; outside the samples it is zero.
 
     Returns
     -------
-    float64[..., n_out, n_in]
-        One for each offset.
+    float64[n_out, n_in]
     """
-    if np.ndim(offset):
-        return _resampling(n_in, n_out, step, np.asarray(offset, np.float64))
-    return _one_resampling(n_in, n_out, step, float(np.asarray(offset)))
-
-
-@lru_cache(maxsize=512)
-def _one_resampling(n_in: int, n_out: int, step: float, offset: float) -> NDArray[np.float64]:
-    weights = _resampling(n_in, n_out, step, np.asarray(offset))
-    weights.setflags(write=False)
-    return weights
-
-
-def _resampling(n_in: int, n_out: int, step: float, offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    place = n_in // 2 + (np.arange(n_out) - n_out // 2) * step + offset[..., None]
-    weights = cubic(place[..., None] - np.arange(n_in)) @ prefilter(n_in)
+    place = n_in // 2 + (np.arange(n_out) - n_out // 2) * step + offset
+    weights = cubic(np.subtract.outer(place, np.arange(n_in))) @ prefilter(n_in)
     weights[(place < 0) | (place > n_in - 1)] = 0.0
+    weights.setflags(write=False)
     return weights
