@@ -5,7 +5,7 @@ a job can name them without loading these.
 """
 
 DETECT = "3"
-DIFFERENCE = "2"
+DIFFERENCE = "3"
 MEASURE = "3"
 RENDER = "1"
 RESAMPLE = "2"

@@ -81,14 +81,15 @@ def subtract(science: Exposure, aligned: Aligned, parameters: Parameters, backen
 def errors(science: Exposure, aligned: Aligned) -> tuple[tuple[float, float], float]:
     """Uncertainty of the registration (x, y; pixels), and relative uncertainty of the flux of a star.
 
-    The error of the shift that was taken out and its scatter over the field add up; so do the errors of the
-    scale and of the two PSFs, of which a width wrong by a fraction f leaves 2 f of the flux of a star's core.
+    The error of the shift that was taken out and its scatter over the field add up; so do the error of the
+    scale, the scatter of constant stars about it, and the errors of the two PSFs, of which a width wrong by a
+    fraction f leaves 2 f of the flux of a star's core.
     """
     match = aligned.match
     shift = math.hypot(match.dx_error, match.shift_scatter), math.hypot(match.dy_error, match.shift_scatter)
     known = (float(science.row.get("psf_error") or 0.0), aligned.psf_error)
     psf = 2.0 * np.array([error if math.isfinite(error) else 0.0 for error in known])
-    relative = math.sqrt((match.scale_error / match.scale) ** 2 + float(np.square(psf).sum()))
+    relative = math.hypot(match.scale_error / match.scale, match.scale_scatter, *psf.tolist())
     return shift, relative
 
 

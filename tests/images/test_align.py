@@ -1,6 +1,7 @@
 """A reference carried onto an exposure that is turned, flipped and of another scale."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from skytrawl.catalogs.images.frame import Frame
 from skytrawl.catalogs.images.measured import Exposure, exposure_of, measure_frame
 from skytrawl.catalogs.images.wcs import cards_of
 from skytrawl.images.align import align
+from skytrawl.images.difference import Parameters
+from skytrawl.images.modes import subtract
 from skytrawl.kernels.psf import PsfModel
 
 SIZE, PIXEL = 384, 0.26  # arcsec
@@ -26,10 +29,11 @@ def exposure(
     offset: tuple[float, float] = (0.0, 0.0),
     gain: float = 1.0,
     shift: float = 0.0,
+    scatter: float = 0.0,
 ) -> Exposure:
     """Stars at the same sky, on pixels turned by `matrix` and moved by `shift` along x.
 
-    Its WCS is `offset` pixels wrong.
+    Its WCS is `offset` pixels wrong; fluxes scatter by a share of `scatter`.
     """
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
@@ -37,7 +41,7 @@ def exposure(
     rng = np.random.default_rng(3)
     sky = rng.uniform(-50, 50, (2, 90)) / 3600
     x, y = wcs.all_world2pix(150.0 + sky[0], 2.0 + sky[1], 0)
-    flux = gain * 10 ** rng.uniform(3, 5, 90)
+    flux = gain * 10 ** rng.uniform(3, 5, 90) * (1 + scatter * rng.normal(size=90))
     image = np.zeros((SIZE, SIZE))
     draw(image, x, y, flux, 0.9 / pixel)
     image += np.random.default_rng(len(name)).normal(0, 5.0 * gain, image.shape)
@@ -81,6 +85,22 @@ def test_shift_and_scale_are_those_of_the_exposure(matrix: np.ndarray, pixel: fl
     # As strong over many pixels as in the reference.
     noise = found.sky_sigma[150:230, 150:230] * np.sqrt(found.noise_correlation)
     assert np.median(noise) == pytest.approx(5.0 * PIXEL / pixel, rel=0.1)
+
+
+def test_stars_that_scatter_do_not_stand_out() -> None:
+    matrix = np.array([[-1.0, 0.0], [0.0, 1.0]])
+    science, reference = (
+        exposure("science", matrix, PIXEL, scatter=0.02),
+        exposure("reference", matrix, PIXEL),
+    )
+    found = align(science, reference)
+    assert found.match.scale_scatter == pytest.approx(0.02, rel=0.3)
+    done = subtract(science, found, Parameters(reference=Path("references")), "cpu")
+    bright = science.stars.snr > 500
+    y, x = (np.rint(v[bright]).astype(int) for v in (science.stars.y, science.stars.x))
+    assert bright.sum() > 20
+    significance = done.planes["scorr"][y, x]
+    assert 0.5 < np.nanstd(significance) < 1.5
 
 
 def test_psf_of_a_reference_that_covers_a_part() -> None:
