@@ -7,5 +7,5 @@ a job can name them without loading these.
 DETECT = "3"
 DIFFERENCE = "3"
 MEASURE = "3"
-RENDER = "1"
+RENDER = "2"
 RESAMPLE = "2"

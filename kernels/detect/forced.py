@@ -9,7 +9,7 @@ from skytrawl.kernels.detect.types import as_plane, check_planes
 from skytrawl.kernels.flags import NO_DATA
 from skytrawl.kernels.psf import PsfModel
 
-_BATCH = 256  # stamps at a time
+_BATCH = 32  # stamps at a time
 # Column: (dtype, unit, meaning).
 COLUMNS = {
     "flux": ("float64", "image", "PSF flux at (x, y), signed; NaN where the map has none"),

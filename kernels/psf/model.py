@@ -110,6 +110,12 @@ class PsfModel:
         v = np.clip((np.asarray(y, np.float64) - self.y0) / self.yscale, -1.0, 1.0)
         return polynomial_terms(u, v, self.degree)
 
+    def reaches(self, x: float, y: float) -> bool:
+        """Whether a position in image pixels lies in the field."""
+        return self.degree == 0 or bool(
+            abs(x - self.x0) <= self.xscale + 0.5 and abs(y - self.y0) <= self.yscale + 0.5
+        )
+
     def at(
         self,
         x: ArrayLike = 0.0,
@@ -159,7 +165,7 @@ class PsfModel:
         from skytrawl.kernels.psf import cpu
 
         out = np.empty((len(terms), ny, nx))
-        u, v = (np.broadcast_to(np.asarray(d, np.float64).ravel(), len(terms)) for d in (dx, dy))
+        u, v = (np.array(np.broadcast_to(np.ravel(d), len(terms)), np.float64) for d in (dx, dy))
         cpu.stamps(self._coefficients, terms, u, v, 1.0 / self.sampling, out)
         return out
 

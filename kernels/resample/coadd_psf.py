@@ -54,7 +54,7 @@ def coadd_psf(parts: Sequence[Part], *, degree: int | None = None) -> PsfModel:
     found, where = [], []
     for y in ys:
         for x in xs:
-            here = [part for part in parts if _holds(part.window, x, y)]
+            here = [part for part in parts if _reaches(part, x, y)]
             stamps = [(part.weight, _on_coadd(part, x, y, half)) for part in here]
             kept = [(weight, stamp) for weight, stamp in stamps if stamp is not None]
             if kept:
@@ -80,9 +80,11 @@ def coadd_psf(parts: Sequence[Part], *, degree: int | None = None) -> PsfModel:
     return PsfModel(basis.astype(np.float32), degree, *centre.tolist(), *spread.tolist())
 
 
-def _holds(window: tuple[int, int, int, int], x: float, y: float) -> bool:
-    top, bottom, left, right = window
-    return bool(top <= y < bottom and left <= x < right)
+def _reaches(part: Part, x: float, y: float) -> bool:
+    """Whether a place counts: the corners of the window of a turned exposure lie beside it."""
+    top, bottom, left, right = part.window
+    inside = top <= y < bottom and left <= x < right
+    return bool(inside) and part.psf.reaches(*jacobian(part.grid, x, y)[1:])
 
 
 def _middle(window: tuple[int, int, int, int]) -> tuple[float, float]:

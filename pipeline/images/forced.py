@@ -96,13 +96,14 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
     beneath = psf_flux(planes["reference"], bad, model, x, y)
     # What makes the fluxes of constant stars scatter beyond their noise does so to any source, with all its
     # light; an error of the scale leaves as much of what lies beneath.
-    relative = np.hypot(row["scale_scatter"], row["scale_error"] / row["scale"])
+    scatter = row["scale_scatter"] * (flux + beneath)
+    left = row["scale_error"] / row["scale"] * beneath
     columns = {
         "position": number,
         "x": x,
         "y": y,
         "flux": flux * njy,
-        "flux_error": np.hypot(found["flux_error"], relative * (flux + beneath)) * njy,
+        "flux_error": np.sqrt(found["flux_error"] ** 2 + scatter**2 + left**2) * njy,
         "reference_flux": beneath * njy,
         "flags": np.asarray(found["flags"]),
     }

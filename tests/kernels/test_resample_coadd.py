@@ -12,6 +12,7 @@ from skytrawl.kernels import flags
 from skytrawl.kernels.psf import PsfModel
 from skytrawl.kernels.resample import CoordinateGrid, Planes, Resampled, resample
 from skytrawl.kernels.resample.coadd import Coadd, Coadded
+from skytrawl.kernels.resample.coadd_psf import Part, coadd_psf
 
 SIDE = 300
 SKY, READ = 300.0, 5.0
@@ -135,6 +136,29 @@ def test_psf_seeing_and_depth() -> None:
         fftconvolve(empty.planes.image[10:-10, 10:-10], kernel[::-1, ::-1], mode="valid") / (kernel**2).sum()
     )
     assert 5 * np.std(flux) == pytest.approx(empty.depth, rel=0.1)
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0, 45.0])
+@pytest.mark.parametrize("degree", [1, 2])
+def test_psf_where_a_turned_exposure_covers_a_part(angle: float, degree: int) -> None:
+    a, large, middle = np.radians(angle), 800, (SIDE - 1) / 2
+    matrix = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    shift = middle - matrix @ [large / 2, large / 2]
+    grid = CoordinateGrid.affine((large, large), matrix, (float(shift[0]), float(shift[1])))
+    narrow, wide = (stamp(fwhm, half_width(4.5)) for fwhm in (3.5, 4.2))
+    change, nothing = wide - narrow, np.zeros_like(wide)
+    terms = {1: [narrow, change / 2, nothing], 2: [narrow, nothing, change / 2, nothing, nothing, change / 2]}
+    psf = PsfModel(np.float32(terms[degree]), degree, middle, middle, middle, middle)
+    y, x = np.mgrid[20:large:40, 20:large:40]
+    u, v = (matrix @ [x.ravel(), y.ravel()]) + shift[:, None]
+    covered = (np.abs(u - middle) < middle) & (np.abs(v - middle) < middle)
+    x, y, u, v = x.ravel()[covered], y.ravel()[covered], u[covered], v[covered]
+    window = (int(y.min()) - 20, int(y.max()) + 20, int(x.min()) - 20, int(x.max()) + 20)
+    found = coadd_psf([Part(psf, grid, 1.0, window)]).at(x, y).astype(np.float64)
+    true = psf.at(u, v, size=found.shape[-1]).astype(np.float64)
+    flux = (found * true).sum(axis=(1, 2)) / np.square(true).sum(axis=(1, 2))
+    assert len(flux) > 30
+    np.testing.assert_allclose(flux, 1.0, atol=0.005)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 8])
