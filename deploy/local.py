@@ -27,7 +27,7 @@ _ENVIRONMENT = {
     # The sampling profiler of Dask's dashboard takes the GIL a hundred times a second by default.
     "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "200ms",
     # Dask gives every freed array back to the system, and the pages of the next one cost as much time as what
-    # is computed on it; kept are arrays of up to 32 MB (the most that glibc takes) and 64 MB at the end of each
+    # is computed on it; kept are arrays of up to 32 MB (the most that glibc takes) and 64 MB at the end of a
     # heap. Arrow's own pool would keep more.
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "67108864",
