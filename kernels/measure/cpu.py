@@ -8,6 +8,7 @@ the half width of a star's stamp in pixels.
 import numpy as np
 
 from skytrawl.kernels.jit import njit
+from skytrawl.kernels.psf.cpu import weights
 
 PAD = 2
 HUGE = 1e30  # pixels with a larger variance do not count
@@ -62,13 +63,9 @@ def smooth(image, kernel):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def weights(t, value, slope):  # type: ignore[no-untyped-def]
-    """Cubic B-spline at t + 1, t, 1 - t, 2 - t, and its derivative in t."""
+def derivatives(t, slope):  # type: ignore[no-untyped-def]
+    """Derivatives in t of the `weights`."""
     s = 1.0 - t
-    value[0] = s * s * s / 6.0
-    value[1] = 2.0 / 3.0 - t * t * (1.0 - 0.5 * t)
-    value[2] = 2.0 / 3.0 - s * s * (1.0 - 0.5 * s)
-    value[3] = t * t * t / 6.0
     slope[0] = -0.5 * s * s
     slope[1] = t * (1.5 * t - 2.0)
     slope[2] = -s * (1.5 * s - 2.0)
@@ -88,10 +85,12 @@ def render(coefficients, dx, dy, half, slopes, work, out):  # type: ignore[no-un
     n = 2 * half + 1
     y0 = side // 2 - (half + dy) * k
     jy = int(np.floor(y0))
-    weights(y0 - jy, w, d)
+    weights(y0 - jy, w)
+    derivatives(y0 - jy, d)
     x0 = side // 2 - (half + dx) * k
     jx = int(np.floor(x0))
-    weights(x0 - jx, v, e)
+    weights(x0 - jx, v)
+    derivatives(x0 - jx, e)
     first = (jx - 1) // k
     count = (jx + 2 + (n - 1) * k) // k + 1 - first
     w0, w1, w2, w3 = w

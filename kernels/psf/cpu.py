@@ -8,15 +8,20 @@ PAD = 2  # zeros around the coefficients, so that every sample has its four neig
 
 
 @njit()
-def weights(place, value):  # type: ignore[no-untyped-def]
-    """Cubic B-splines at a place between samples; returns the first of the four they belong to, padded."""
-    first = int(np.floor(place))
-    t = place - first
+def weights(t, value):  # type: ignore[no-untyped-def]
+    """Cubic B-spline at t + 1, t, 1 - t, 2 - t."""
     s = 1.0 - t
     value[0] = s * s * s / 6.0
     value[1] = 2.0 / 3.0 - t * t * (1.0 - 0.5 * t)
     value[2] = 2.0 / 3.0 - s * s * (1.0 - 0.5 * s)
     value[3] = t * t * t / 6.0
+
+
+@njit()
+def _between(place, value):  # type: ignore[no-untyped-def]
+    """Weights at a place between samples; returns the first of the four they belong to, padded."""
+    first = int(np.floor(place))
+    weights(place - first, value)
     return first - 1 + PAD
 
 
@@ -41,13 +46,13 @@ def stamps(coefficients, terms, dx, dy, step, out):  # type: ignore[no-untyped-d
                     local[j, i] += factor * plane[j, i]
         for i in range(nx):
             place = mx // 2 + (i - nx // 2 - dx[s]) * step
-            first[i] = weights(place, along_x[i]) if 0.0 <= place <= mx - 1 else -1
+            first[i] = _between(place, along_x[i]) if 0.0 <= place <= mx - 1 else -1
         for j in range(ny):
             place = my // 2 + (j - ny // 2 - dy[s]) * step
             if not 0.0 <= place <= my - 1:
                 out[s, j] = 0.0
                 continue
-            b = weights(place, along_y)
+            b = _between(place, along_y)
             for i in range(padded_x):
                 row[i] = (
                     along_y[0] * local[b, i]

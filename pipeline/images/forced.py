@@ -107,6 +107,7 @@ def make(store: FrameStore, unit: Unit, parameters: Parameters, prepared: Prepar
         "reference_flux": beneath * njy,
         "flags": np.asarray(found["flags"]),
     }
+    # Where the light beneath is unknown, so is the error.
     columns["usable"] = (
         np.isfinite(columns["flux"])
         & (columns["flux_error"] > 0)
